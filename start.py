@@ -32,9 +32,11 @@ LAB = [
     "--ip=127.0.0.1",
     "--allow-root",  # as in a container; nobody but this machine can connect
     "--ServerApp.answer_yes=True",  # Ctrl-C ends the server without a question
-    "--LabApp.news_url=None",  # no request leaves this machine: neither for news nor for updates
-    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
 ]
+# JupyterLab shall ask no other machine for news or updates, and shall not ask the reader about it.
+LAB_SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
+}
 
 
 class SetUpError(Exception):
@@ -102,9 +104,16 @@ def build(extras):
         os.remove(STAMP)
     make_venv()
     install(extras)
-    with open(STAMP, "w") as file:
-        json.dump({"made_from": made_from, "extras": sorted(extras)}, file)
+    write_json(os.path.join(VENV, "share", "jupyter", "lab", "settings", "overrides.json"), LAB_SETTINGS)
+    write_json(STAMP, {"made_from": made_from, "extras": sorted(extras)})
     print("Set up in %d seconds." % (time.time() - began))
+
+
+def write_json(path, value):
+    """Write a value as JSON, making the folder first where it is missing."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        json.dump(value, file)
 
 
 @contextlib.contextmanager
@@ -156,18 +165,24 @@ def install(extras):
     pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check"]
     code, lines = follow(pip + ["-c", "requirements.txt", "-e", project])
     if code:
-        errors = [line for line in lines if line.startswith("ERROR:")] or lines[-1:]
         raise SetUpError(
             "The packages could not be installed (%s). Check the network, the proxy and the free disk space, "
-            "then repeat your command: it starts from a clean folder." % " ".join(errors[:1])
+            "then repeat your command: it starts from a clean folder." % reason(lines)
         )
     # Done here, because the first notebook that draws would otherwise print a warning about it.
     follow([PYTHON, "-c", "import matplotlib.font_manager"])
 
 
-def follow(command):
+def reason(lines):
+    """Return why pip failed, from its own lines; without a network its last errors speak of conflicts."""
+    if any("connection broken" in line for line in lines):
+        return "the package index cannot be reached"
+    return next((line for line in lines if line.startswith("ERROR:")), " ".join(lines[-1:]))
+
+
+def follow(command, width=78):
     """Run a command, showing only its latest line; return its exit code and all its lines."""
-    lines, width = [], 78
+    lines = []
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -209,8 +224,9 @@ def run(command, **variables):
 
 def lab(arguments):
     """Open JupyterLab on the repository, at the first notebook."""
-    first = sorted(glob.glob(os.path.join(ROOT, "notebooks", "[0-9]*.ipynb")))[:1]
-    return run([PYTHON, "-m", "jupyterlab"] + LAB + first + arguments)
+    names = sorted(glob.glob(os.path.join(ROOT, "notebooks", "[0-9]*.ipynb")))
+    page = "/lab/tree/notebooks/" + os.path.basename(names[0])
+    return run([PYTHON, "-m", "jupyterlab", "--LabApp.default_url=" + page] + LAB + arguments)
 
 
 def test(arguments):
