@@ -20,10 +20,8 @@ from nbval.plugin import IPyNbCell
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["PYTHONHASHSEED"] = "0"
 
-OUTPUT_SECONDS = (
-    60  # how long to wait for one more output of a cell; nbval's 5 are too short on a busy machine
-)
-KERNEL_STARTS = 3  # how often to try
+OUTPUT_SECONDS = 60  # to wait for one more output of a cell; nbval's 5 are too few on a busy machine
+KERNEL_STARTS = 3  # times to try
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=100)
 settings.load_profile("repeatable")

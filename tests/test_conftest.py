@@ -19,7 +19,8 @@ if not mark.exists():
     os._exit(1)
 """
 LATE_OUTPUT = """
-import time
+import sys, time
+sys.stdout.flush_timeout = sys.stderr.flush_timeout = 0
 get_ipython().kernel.iopub_thread.schedule(lambda: time.sleep(5.5))
 print("late")
 """
