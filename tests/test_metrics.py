@@ -49,8 +49,12 @@ K = st.integers(1, 9)  # lists have 1 to 7 items, so k is often larger
 # ------------------------------------------------------ decisions at a threshold
 
 
-@settings(max_examples=40)
-@given(scored(), st.lists(st.one_of(SCORES, st.sampled_from([-INF, INF, 0.5])), min_size=1), st.data())
+@settings(max_examples=30)
+@given(
+    scored(),
+    st.lists(st.one_of(SCORES, st.sampled_from([-INF, INF, 0.5])), min_size=1, max_size=5),
+    st.data(),
+)
 def test_decision_table_equals_a_loop_over_thresholds(data, thresholds, draw):
     y, score = data
     amount = np.array(draw.draw(st.lists(st.integers(0, 50), min_size=len(y), max_size=len(y))))
@@ -118,6 +122,7 @@ def test_counts_stay_integers_and_the_input_is_not_changed():
     assert score.tolist() == [0.3, 0.1, 0.2]
 
 
+@settings(max_examples=50)
 @given(scored(), st.integers(0, 9), st.integers(0, 9))
 def test_best_threshold_is_the_highest_of_the_cheapest(data, cost_fp, cost_fn):
     y, score = data
@@ -167,6 +172,7 @@ def test_precision_at_a_lower_prevalence_is_that_of_repeated_negatives():
     )
 
 
+@settings(max_examples=50)
 @given(scored(max_size=4), st.data())
 def test_at_budget_is_the_mean_over_all_orders_of_tied_rows(data, draw):
     y, score = data
@@ -491,6 +497,7 @@ def test_an_interval_prints_formats_and_covers():
 
 
 @pytest.mark.parametrize("metric", [sk.average_precision_score, sk.roc_auc_score])
+@settings(max_examples=50)
 @given(data=scored(), other=st.data())
 def test_collapsed_cells_give_the_metric_of_the_rows_for_any_weights(metric, data, other):
     y, a = data
@@ -511,7 +518,7 @@ def test_collapsed_cells_give_the_metric_of_the_rows_for_any_weights(metric, dat
 @settings(max_examples=30)
 @given(data=scored(max_size=2), other=st.data())
 def test_collapsed_cells_give_the_exact_distribution_of_the_bootstrap(metric, data, other):
-    """All n^n resamples of rows, against all multinomial counts of cells, for the difference of two scores."""
+    """All resamples of the rows, against all multinomial counts of the cells, for a difference."""
     y, a = data
     b = np.array(other.draw(st.lists(SCORES, min_size=len(y), max_size=len(y))))
     fast, columns = m._cheapest(metric, [y, a, b])
