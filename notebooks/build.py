@@ -60,6 +60,7 @@ def execute(path: Path) -> tuple[NotebookNode, float]:
             notebook,
             timeout=CELL_SECONDS,
             kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],  # kernel and client are on one machine: no advice on that
             resources={"metadata": {"path": str(path.parent)}},
             coalesce_streams=True,
             record_timing=False,
@@ -162,8 +163,8 @@ def count_exercises(text: str) -> int:
 
 
 def title(text: str) -> str:
-    """Return the first heading."""
-    return re.search(r"^# (.+)$", text, re.MULTILINE)[1].strip()
+    """Return the first heading, as the text of a link in a table."""
+    return re.sub(r"([\[\]|])", r"\\\1", re.search(r"^# (.+)$", text, re.MULTILINE)[1].strip())
 
 
 def framework_step(name: str) -> str:
