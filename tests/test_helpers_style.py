@@ -1,0 +1,102 @@
+"""The helpers are typed and documented, the whole project is linted, and modules import only downwards."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HELPERS = ROOT / "helpers"
+FLOORS = [
+    {"datasets", "downloads", "simulator"},
+    {"metrics", "uncertainty", "capacity", "figures"},
+    {"architecture", "retrieval", "features", "ranking"},
+    {"serving", "experiments", "monitoring"},
+    {"search", "fraud", "feed"},
+    {"exercises", "interview", "widgets"},
+]
+NEIGHBORS = {  # the imports on one floor, each for its reason
+    "downloads": {"datasets"},  # the same tables, larger: the same schemas and errors
+    "exercises": {"interview"},  # judges the answers to its questions
+}
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def ruff(*arguments, text=None):
+    command = [sys.executable, "-m", "ruff", *arguments]
+    return subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]], ids=" ".join)
+def test_the_whole_project_is_linted(arguments):
+    done = ruff(*arguments, ".")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_linter_asks_for_docstrings_and_type_hints_in_the_helpers():
+    found = ruff(
+        "check",
+        "--output-format=concise",
+        "--stdin-filename=helpers/new.py",
+        "-",
+        text="def f(a):\n    return a\n",
+    )
+    assert all(code in found.stdout for code in ("D100", "D103", "ANN001", "ANN201"))
+
+
+# ---------------------------------------------------------------- floors
+
+
+def room_of(path):
+    """The room that a file of the helpers belongs to: its module, or the package that it lies in."""
+    return path.relative_to(HELPERS).with_suffix("").parts[0]
+
+
+def imported_rooms(source):
+    """The rooms that a source imports: `helpers.metrics`, or `metrics` out of `helpers`."""
+    rooms = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            rooms |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("helpers.")}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            rooms.add("a relative import")
+        elif isinstance(node, ast.ImportFrom) and node.module == "helpers":
+            rooms |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("helpers."):
+            rooms.add(node.module.split(".")[1])
+    return rooms
+
+
+def not_below(room, source):
+    """The rooms that a source imports although they are neither lower, nor its own, nor a known neighbor."""
+    others = imported_rooms(source) - {room} - NEIGHBORS.get(room, set())
+    return {other for other in others if FLOOR.get(other, len(FLOORS)) >= FLOOR[room]}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(HELPERS.rglob("*.py")), ids=lambda path: str(path.relative_to(HELPERS))
+)
+def test_a_module_imports_only_from_lower_floors(path):
+    if path == HELPERS / "__init__.py":
+        assert imported_rooms(path.read_text(encoding="utf-8")) == set()
+    else:
+        assert not_below(room_of(path), path.read_text(encoding="utf-8")) == set()
+
+
+@pytest.mark.parametrize(
+    ("room", "source", "found"),
+    [
+        ("metrics", "from helpers.datasets import load_card_fraud", set()),
+        ("exercises", "from helpers.exercises import Exercise\nimport helpers.figures", set()),
+        ("downloads", "from helpers.datasets import conform", set()),
+        ("datasets", "from helpers.downloads import fetch", {"downloads"}),
+        ("metrics", "from helpers.figures import say", {"figures"}),
+        ("metrics", "from helpers import widgets", {"widgets"}),
+        ("datasets", "import helpers.metrics as m", {"metrics"}),
+        ("datasets", "def f() -> None:\n    from . import metrics", {"a relative import"}),
+    ],
+)
+def test_an_import_from_the_same_or_a_higher_floor_is_found(room, source, found):
+    assert not_below(room, source) == found
