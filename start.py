@@ -99,14 +99,14 @@ def set_up(extras):
 def build(extras):
     """Make .venv from a clean folder; the stamp comes last, so that a set-up without it is incomplete."""
     began, made_from = time.time(), fingerprint()
-    print("Setting up in .venv: once, about a minute.")
+    say("Setting up in .venv: once, about a minute.")
     if os.path.exists(STAMP):
         os.remove(STAMP)
     make_venv()
     install(extras)
     write_json(os.path.join(VENV, "share", "jupyter", "lab", "settings", "overrides.json"), LAB_SETTINGS)
     write_json(STAMP, {"made_from": made_from, "extras": sorted(extras)})
-    print("Set up in %d seconds." % (time.time() - began))
+    say("Set up in %d seconds." % (time.time() - began))
 
 
 def write_json(path, value):
@@ -123,7 +123,7 @@ def only_one():
     os.set_inheritable(handle, True)  # pip holds it too, should this process be killed before pip
     try:
         if not try_lock(handle):
-            print("Another set-up is running here; waiting for it.")
+            say("Another set-up is running here; waiting for it.")
             while not try_lock(handle):
                 time.sleep(0.2)
         yield
@@ -206,6 +206,12 @@ def show(text):
     if sys.stdout.isatty():
         sys.stdout.write(text + "\r")
         sys.stdout.flush()
+
+
+def say(text):
+    """Print a line at once, so that it stands before whatever a command prints."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 # ---------------------------------------------------------------- commands
