@@ -42,8 +42,8 @@ CHART_WORD = re.compile(
 )
 # Addresses in memory, folders of one machine, and hosts of package indexes.
 MACHINE = re.compile(
-    r"0x[0-9a-f]{6,}|ipykernel_\d|site-packages|[A-Z]:\\Users|py(?:pi|thonhosted)\.|conda\.(?:org|com)"
-    r"|(?<![\w.:/~-])/(?:home|mnt|opt|private|root|srv|tmp|Users|usr|var)/|" + re.escape(str(ROOT)),
+    re.escape(str(ROOT)) + r"|0x[0-9a-f]{6,}|ipykernel_\d|site-packages|[A-Z]:\\Users|py(?:pi|thonhosted)\."
+    r"|conda\.(?:org|com)|(?<![\w.:/~-])/(?:home|mnt|opt|private|root|srv|tmp|Users|usr|var)/"
 )
 
 
