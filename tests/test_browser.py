@@ -1,0 +1,310 @@
+"""Notebooks and the decision lab in JupyterLab in a real browser, by keyboard, as a learner uses them.
+
+Needs the optional dependency `playwright` and any Chromium or Chrome; skipped, with the reason, without.
+With LAB_SCREENSHOTS set to a folder, pictures of what was seen are saved there.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tests import lab
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+MAKE_LAB = """
+import numpy as np
+from helpers.widgets import DecisionLab
+
+rng = np.random.default_rng(0)
+y = np.zeros(20_000, int)
+y[rng.choice(len(y), 60, replace=False)] = 1
+scores = [1 / (1 + np.exp(3 - 4 * y * rng.random(len(y)) - rng.normal(0, 1, len(y)))) for _ in range(2)]
+amount = rng.lognormal(3, 1, len(y)).round(2)
+explorer = DecisionLab(y, scores[0], amount=amount, name="first", cost_fp=5, cost_fn=20, budget=50)
+explorer.add("second", y, scores[1])
+"""
+TELL = "print(explorer.choice.to_json(double_precision=15))"
+MOVE = """
+explorer.dataset = "second"
+explorer.threshold, explorer.prevalence, explorer.cost_fp = 0.4, 0.02, 12.0
+explorer.cost_fn, explorer.budget, explorer.beta = 30.0, 200, 2.0
+"""
+CONTROLS = "input, button, select"
+TELL_CELL, MOVE_CELL = 1, 2  # cell 0 makes the lab
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[lab.Server]:
+    """JupyterLab on a copy of the notebooks, so that running them leaves no trace in the project."""
+    pytest.importorskip("playwright", reason="The browser tests need: pip install playwright")
+    if lab.find_chromium() is None:
+        pytest.skip("No Chromium or Chrome found: install one, or name it in the environment's CHROMIUM.")
+    root = tmp_path_factory.mktemp("lab") / "notebooks"
+    shutil.copytree(NOTEBOOKS, root)
+    cells = [new_code_cell(source.strip()) for source in (MAKE_LAB, TELL, MOVE)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), root / "explorer.ipynb")
+    with lab.jupyter_lab(root) as running:
+        yield running
+
+
+# -------------------------------------------------------------------- notebooks
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in NOTEBOOKS.glob("*.ipynb")))
+def test_run_all_in_the_browser_fails_nowhere_and_asks_no_other_machine(server, name):
+    with lab.visit() as seen:
+        lab.open_notebook(seen.page, server, name)
+        lab.run_all(seen.page)
+        states = lab.cell_states(seen.page)
+        lab.save_screenshot(seen.page, Path(name).stem)
+    assert [state for state in states if state["error"] or state["count"] is None] == []
+    assert seen.outside == []
+    assert seen.errors == []
+
+
+# ----------------------------------------------------------------- decision lab
+
+
+@pytest.fixture(scope="module")
+def visit(server) -> Iterator[lab.Visit]:
+    with lab.visit() as seen:
+        lab.open_notebook(seen.page, server, "explorer.ipynb")
+        yield seen
+
+
+@pytest.fixture
+def explorer(visit) -> "Explorer":
+    """A decision lab as new: its cell is run again."""
+    lab.run_cell(visit.page, 0)
+    visit.page.wait_for_selector(".decision-lab[data-threshold]")
+    return Explorer(visit)
+
+
+class Explorer:
+    """The decision lab on the page, read and moved as a learner would."""
+
+    def __init__(self, visit: lab.Visit) -> None:
+        self.visit, self.page = visit, visit.page
+        self.root = self.page.locator(".decision-lab")
+
+    def shown(self) -> dict[str, float]:
+        """The numbers on the screen, unrounded."""
+        data = self.root.evaluate("node => ({...node.dataset})")
+        return {key: float(value) for key, value in data.items() if key != "dataset"}
+
+    def focus(self, role: str, name: str) -> None:
+        self.root.get_by_role(role, name=name).focus()
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def python(self) -> dict[str, float]:
+        """The choice in Python, once what was sent has arrived there."""
+        for _ in range(50):
+            told = json.loads(lab.run_cell(self.page, TELL_CELL))
+            choice = {key: math.nan if value is None else value for key, value in told.items()}
+            if agree(choice, self.shown()):
+                break
+            self.page.wait_for_timeout(100)
+        return choice
+
+
+def agree(choice: dict[str, float], shown: dict[str, float]) -> bool:
+    return shown == {key: pytest.approx(choice[key], rel=1e-9, abs=1e-12, nan_ok=True) for key in shown}
+
+
+def assert_agree(explorer: Explorer) -> None:
+    assert agree(explorer.python(), explorer.shown()), (explorer.python(), explorer.shown())
+
+
+def test_it_shows_the_choice_of_python_from_the_start(explorer):
+    assert_agree(explorer)
+    shown = explorer.shown()
+    assert shown["tp"] + shown["fp"] == 50
+    assert explorer.root.get_by_text("budget allows 83.3%").is_visible(), "50 reviews of 60 positives"
+    lab.save_screenshot(explorer.page, "decision-lab")
+
+
+@pytest.mark.parametrize("key", ["ArrowLeft", "ArrowRight", "PageUp", "PageDown", "Home", "End"])
+def test_each_key_moves_the_threshold_and_python_follows(explorer, key):
+    before = explorer.shown()
+    explorer.focus("slider", "Flag when the score is at least")
+    explorer.press(key)
+    after = explorer.shown()
+    less = key in ("ArrowRight", "PageUp", "End")
+    assert (after["threshold"] > before["threshold"]) == less
+    assert (after["tp"] + after["fp"] < before["tp"] + before["fp"]) == less
+    assert_agree(explorer)
+
+
+@pytest.mark.parametrize(
+    ("slider", "key", "moves"),
+    [
+        ("Prevalence", "ArrowRight", {"precision", "precision_low", "precision_high", "tp", "fp"}),
+        ("Prevalence", "Home", {"precision", "precision_low", "tp"}),
+        ("Cost of a false alarm", "ArrowRight", {"cost"}),
+        ("Cost of a miss", "End", {"cost"}),
+        ("Review budget", "End", set()),
+        ("β of the F-score", "ArrowRight", {"f_beta"}),
+    ],
+)
+def test_each_slider_of_the_world_changes_its_numbers_and_python_follows(explorer, slider, key, moves):
+    before = explorer.shown()
+    text = explorer.root.get_by_role("slider", name=slider).get_attribute("aria-valuetext")
+    explorer.focus("slider", slider)
+    explorer.press(key)
+    after = explorer.shown()
+    assert explorer.root.get_by_role("slider", name=slider).get_attribute("aria-valuetext") != text
+    assert moves <= {name for name in after if after[name] != before[name]}
+    assert after["threshold"] == before["threshold"]
+    assert_agree(explorer)
+
+
+def test_the_data_set_the_amounts_and_the_reset_work_by_keyboard(explorer):
+    explorer.focus("checkbox", "plus the amount")
+    cost = explorer.shown()["cost"]
+    explorer.press("Space")
+    assert explorer.shown()["cost"] < cost
+    explorer.focus("slider", "Prevalence")
+    explorer.press("End")
+    explorer.focus("button", "as in the data")
+    explorer.press("Enter")
+    assert explorer.shown()["tp"] == int(explorer.shown()["tp"])
+    assert_agree(explorer)
+    explorer.root.get_by_role("combobox", name="Data").select_option("second")
+    shown = explorer.shown()
+    assert shown["tp"] + shown["fp"] == 50, "another model is compared at the same number of flags"
+    assert_agree(explorer)
+
+
+@pytest.mark.parametrize(
+    ("goal", "number", "best"), [("Lowest cost", "cost", min), ("Best F", "f_beta", max)]
+)
+def test_a_goal_finds_the_best_threshold_and_keeps_it_while_the_world_changes(explorer, goal, number, best):
+    explorer.focus("button", goal)
+    explorer.press("Enter")
+    for slider in ("Prevalence", "Cost of a false alarm", "β of the F-score"):
+        explorer.focus("slider", slider)
+        explorer.press("PageUp")
+        kept = explorer.shown()[number]
+        assert_agree(explorer)
+        assert kept == best(kept, *numbers_nearby(explorer, number))
+        explorer.focus("button", goal)
+        explorer.press("Enter")
+
+
+def numbers_nearby(explorer: Explorer, number: str) -> list[float]:
+    """The number at the ends of the slider, and some steps to both sides of where it stands."""
+    explorer.focus("slider", "Flag when the score is at least")
+    values = []
+    for key in ("ArrowLeft", "ArrowLeft", "PageUp", "PageDown", "PageDown", "End", "Home"):
+        explorer.press(key)
+        values.append(explorer.shown()[number])
+    return values
+
+
+def test_a_click_on_a_curve_moves_the_threshold(explorer):
+    before = explorer.shown()
+    for title in ("Precision against recall", "ROC curve", "Cost by threshold"):
+        explorer.root.get_by_role("img", name=title).click(position={"x": 60, "y": 60})
+        after = explorer.shown()
+        assert after["threshold"] != before["threshold"]
+        assert_agree(explorer)
+        before = after
+
+
+def test_the_budget_is_kept_when_positives_become_more_frequent(explorer):
+    explorer.focus("button", "Review budget")
+    explorer.press("Enter")
+    explorer.focus("slider", "Prevalence")
+    explorer.press("PageUp", "PageUp")
+    shown = explorer.shown()
+    assert 0 < shown["tp"] + shown["fp"] <= 50
+    assert_agree(explorer)
+
+
+def test_python_moves_the_sliders(explorer):
+    lab.run_cell(explorer.page, MOVE_CELL)
+    explorer.page.wait_for_selector(".decision-lab[data-dataset=second]")
+    texts = {"Prevalence": "2.0%", "Cost of a false alarm": "€12", "Review budget": "200", "β of": "2"}
+    for slider, text in texts.items():
+        explorer.page.wait_for_function(
+            "([name, text]) => [...document.querySelectorAll('.decision-lab label')].some("
+            "l => l.textContent.startsWith(name) && l.control.getAttribute('aria-valuetext') === text)",
+            arg=[slider, text],
+        )
+    assert_agree(explorer)
+
+
+def test_keys_in_the_lab_reach_no_command_of_jupyterlab(explorer):
+    cells = explorer.page.locator(".jp-CodeCell").count()
+    for control in explorer.root.locator(CONTROLS).all():
+        control.focus()
+        explorer.press("b", "a", "ArrowLeft")
+        assert control.evaluate("node => node === document.activeElement")
+    assert explorer.page.locator(".jp-CodeCell").count() == cells
+
+
+def test_tab_reaches_every_control_once_and_each_has_a_name(explorer):
+    focusable = explorer.root.locator(CONTROLS)
+    focusable.first.focus()
+    names = []
+    for _ in range(focusable.count()):
+        names.append(
+            explorer.page.evaluate(
+                "(document.activeElement.labels?.[0] ?? document.activeElement).textContent"
+            )
+        )
+        explorer.press("Tab")
+    assert len(set(names)) == focusable.count()
+    assert all(names)
+    assert not explorer.root.evaluate("node => node.contains(document.activeElement)")
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("width", [1000, 1300, 1500])
+def test_it_fits_is_large_enough_to_project_and_has_contrast(explorer, theme, width):
+    page = explorer.page
+    page.set_viewport_size({"width": width, "height": 1000})
+    page.evaluate(
+        "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {theme}"
+    )
+    page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']", state="attached")
+    look = explorer.root.evaluate(LOOK)
+    lab.save_screenshot(page, f"decision-lab-{theme.lower()}-{width}")
+    assert look["smallest"] >= 14
+    assert look["overflow"] <= 0
+    assert look["contrast"] > 7
+
+
+LOOK = """node => {
+  const hasText = element => [...element.childNodes].some(child => child.nodeType === 3 && child.data.trim());
+  const texts = [...node.querySelectorAll('*')].filter(hasText);
+  const luminance = color => color.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const style = getComputedStyle(node);
+  const [dark, light] = [style.color, style.backgroundColor].map(luminance).sort((a, b) => a - b);
+  return {
+    smallest: Math.min(...texts.map(e => parseFloat(getComputedStyle(e).fontSize))),
+    overflow: node.scrollWidth - node.clientWidth,
+    contrast: (light + 0.05) / (dark + 0.05),
+  };
+}"""
+
+
+def test_the_lab_asked_no_other_machine_and_wrote_no_error(explorer):
+    explorer.focus("slider", "Flag when the score is at least")
+    explorer.press("ArrowLeft")
+    assert_agree(explorer)
+    assert explorer.visit.outside == []
+    assert explorer.visit.errors == []
