@@ -1,0 +1,93 @@
+"""Every checker is tested untouched, wrong in each known way, wrong in an unknown way, and right."""
+
+import pytest
+
+from helpers.exercises import Exercise, Mistake, Verdict, clarification_and_metrics, reveal
+
+MODULES = (clarification_and_metrics,)
+EXERCISES = [exercise for module in MODULES for exercise in module.ALL]
+MISTAKES = [(exercise, mistake) for exercise in EXERCISES for mistake in exercise.mistakes]
+
+each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.title)
+
+
+def placeholder(exercise):
+    """The answer as it stands in an untouched notebook."""
+    answer = exercise.solved()
+    if callable(answer):
+        return lambda *_: None
+    return {key: ... for key in answer} if isinstance(answer, dict) else ...
+
+
+@each_exercise
+def test_an_untouched_placeholder_is_not_attempted(exercise):
+    assert exercise.judge(placeholder(exercise))[0] is Verdict.NOT_ATTEMPTED
+    assert exercise.judge(...)[0] is Verdict.NOT_ATTEMPTED
+
+
+@each_exercise
+def test_the_solution_is_right_and_says_why(exercise):
+    assert exercise.judge(exercise.solved()) == (Verdict.RIGHT, exercise.reason)
+
+
+@pytest.mark.parametrize(("exercise", "mistake"), MISTAKES, ids=lambda x: getattr(x, "name", None) or x.title)
+def test_each_usual_mistake_is_named(exercise, mistake):
+    assert exercise.judge(mistake.example) == (Verdict.NOT_YET, mistake.message)
+
+
+@each_exercise
+def test_a_wrong_answer_that_nobody_foresaw_gets_a_way_to_look(exercise):
+    odd = {key: -17.5 for key in a} if isinstance(a := exercise.solved(), dict) else -17.5
+    verdict, sentence = exercise.judge((lambda *_: -17.5) if callable(a) else odd)
+    assert verdict is Verdict.NOT_YET
+    assert sentence
+
+
+@each_exercise
+def test_an_answer_that_fails_is_reported_and_does_not_stop_the_notebook(exercise):
+    def failing(*_):
+        raise RuntimeError("boom")
+
+    wrong_type = failing if callable(exercise.solved()) else object()
+    verdict, sentence = exercise.judge(wrong_type)
+    assert verdict is Verdict.NOT_YET
+    assert "raised" in sentence
+
+
+@each_exercise
+def test_an_exercise_knows_three_mistakes_and_two_hints(exercise):
+    assert len({mistake.message for mistake in exercise.mistakes}) == len(exercise.mistakes) >= 3
+    assert len(exercise.hints) >= 2
+
+
+@each_exercise
+def test_check_hint_and_solution_speak_in_words(exercise, capsys):
+    exercise.check(...)
+    exercise.hint()
+    exercise.solution()
+    shown = capsys.readouterr().out
+    assert shown.count("Markdown") == 3
+
+
+def test_a_checker_that_recognizes_nothing_would_be_seen():
+    blind = Exercise(
+        title="blind",
+        right=lambda a: a == 1,
+        reason="",
+        otherwise="look again",
+        hints=(),
+        solution_code="answer = 1",
+        mistakes=(Mistake("two", lambda a: False, "two is wrong", example=2),),
+    )
+    assert blind.judge(2) == (Verdict.NOT_YET, "look again")
+
+
+@pytest.mark.parametrize(
+    ("guess", "word"),
+    [(..., "no guess"), (0.5, "too low"), (1.0, "close"), (2, "too high"), ("half", "number")],
+)
+def test_reveal_compares_a_guess_with_the_truth(guess, word, monkeypatch):
+    said = []
+    monkeypatch.setattr("helpers.exercises.say", said.append)
+    reveal(guess, 1.0, "the thing")
+    assert word in said[0]
