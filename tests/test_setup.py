@@ -12,6 +12,7 @@ import sys
 import time
 import tomllib
 from collections import defaultdict
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import SimpleNamespace
@@ -321,6 +322,12 @@ def move_the_base_python(start):
     os.symlink(Path(start.ROOT, "gone"), start.PYTHON)
 
 
+def break_python(start):
+    os.remove(start.PYTHON)
+    Path(start.PYTHON).write_text("#!/bin/sh\nexit 103\n")
+    os.chmod(start.PYTHON, 0o755)
+
+
 def change_python(start):
     real = start.sys
     start.sys = SimpleNamespace(version_info=(3, 99, 0), executable=real.executable, stdout=real.stdout)
@@ -334,6 +341,7 @@ def change_python(start):
         break_the_stamp,
         lose_python,
         pytest.param(move_the_base_python, marks=posix_only),
+        pytest.param(break_python, marks=posix_only),
         change_python,
     ],
 )
@@ -395,13 +403,15 @@ def test_a_python_without_venv_names_the_package_to_install(start, capsys):
     )
 
 
-def test_an_interrupt_says_how_to_go_on(start, capsys):
+def test_an_interrupt_says_how_to_go_on_and_nothing_passes_for_complete(start, capsys):
     def interrupt(command):
         raise KeyboardInterrupt
 
+    start.set_up([])
     start.follow = interrupt
-    assert start.main(["setup"]) == 130
+    assert start.main(["setup", "--with", "browser"]) == 130
     assert "Repeat your command" in capsys.readouterr().err
+    assert not start.is_set_up([])
 
 
 def test_a_folder_that_cannot_be_written_gives_a_sentence(start, capsys):
@@ -413,10 +423,16 @@ def test_a_folder_that_cannot_be_written_gives_a_sentence(start, capsys):
 # ---------------------------------------------------------------- two at once, and kills
 
 
+@contextmanager
 def begin(folder, pip):
-    """Start a set-up in a process of its own."""
+    """Start a set-up in a process of its own; in the end nothing of it runs on."""
     command = [sys.executable, "-c", DRIVER, folder / "start.py", pip]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+            (folder / "go").touch()
 
 
 def wait_for(path):
@@ -442,10 +458,10 @@ def test_a_killed_set_up_is_repeated_from_a_clean_folder_once_its_pip_has_ended(
     with begin(folder, SLOW_PIP) as first:
         wait_for(folder / ".venv" / "half-made")
         first.kill()
-    with begin(folder, QUICK_PIP) as second:
-        assert second.stdout.readline() == "Another set-up is running here; waiting for it.\n"
-        (folder / "go").touch()
-        assert second.wait(60) == 0
+        with begin(folder, QUICK_PIP) as second:
+            assert second.stdout.readline() == "Another set-up is running here; waiting for it.\n"
+            (folder / "go").touch()
+            assert second.wait(60) == 0
     assert not (folder / ".venv" / "half-made").exists()
     assert (folder / "pip-runs").read_text() == "slow quick "
     assert load(folder).is_set_up([])
