@@ -193,7 +193,8 @@ class DecisionLab(anywidget.AnyWidget):
     threshold
         Where to start. Default: the budget's.
     prevalence, cost_fp, cost_fn, budget, beta
-        The world to start in. `budget` is the number of cases of this data set that can be reviewed,
+        The world to start in. A miss costs its amount, or 1 where there are no amounts, unless you say
+        otherwise. `budget` is the number of cases of this data set that can be reviewed,
         by default 100 or all of them.
     currency
         Written before sums of money.
@@ -231,7 +232,7 @@ class DecisionLab(anywidget.AnyWidget):
         threshold: float | None = None,
         prevalence: float | None = None,
         cost_fp: float = 1.0,
-        cost_fn: float = 1.0,
+        cost_fn: float | None = None,
         budget: int | None = None,
         beta: float = 1.0,
         currency: str = "€",
@@ -240,6 +241,8 @@ class DecisionLab(anywidget.AnyWidget):
         """Compute the table of the first data set and start there; the parameters are those of the class."""
         self._scored = {name: {"y_true": y_true, "y_score": y_score, "amount": amount}}
         table = _table(y_true, y_score, amount)
+        if cost_fn is None:
+            cost_fn = 0.0 if amount is not None else 1.0
         budget = min(100, len(np.asarray(y_true))) if budget is None else budget
         super().__init__(
             tables={name: table},

@@ -198,6 +198,12 @@ def test_it_starts_at_the_budget():
     assert_allclose(lab.choice[["precision", "recall"]], budget[["precision", "recall"]])
 
 
+def test_a_miss_costs_its_amount_or_1_unless_you_say_otherwise():
+    assert lab_of().cost_fn == 0
+    assert DecisionLab(Y, SCORE).cost_fn == 1
+    assert lab_of(cost_fn=7).cost_fn == 7
+
+
 def test_the_choice_is_the_operating_point_of_all_settings():
     lab = lab_of(threshold=0.3, prevalence=0.05, **SETTINGS)
     wanted = operating_point(Y, SCORE, lab.threshold, prevalence=0.05, amount=AMOUNT, **SETTINGS)
@@ -226,7 +232,7 @@ def test_another_data_set_can_be_added_chosen_and_replaced():
     lab = lab_of(threshold=0.3).add("second", y, score)
     lab.dataset = "second"
     assert lab.threshold in lab.tables["second"]["threshold"]
-    wanted = operating_point(y, score, lab.threshold, cost_fp=1, cost_fn=1)
+    wanted = operating_point(y, score, lab.threshold, cost_fp=1)
     pd.testing.assert_series_equal(lab.choice, wanted, check_names=False)
     lab.add("second", Y, SCORE)
     assert lab.threshold in lab.tables["second"]["threshold"]
