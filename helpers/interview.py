@@ -262,8 +262,14 @@ class Interviewer:
 
     @property
     def transcript(self) -> pd.DataFrame:
-        """The questions asked so far: columns question, answer, design_change."""
-        return pd.DataFrame(self.log, columns=["question", "answer", "design_change"])
+        """The questions asked so far: columns question, answer (as text), design_change."""
+        spoken = [(key, _spoken(answer), change) for key, answer, change in self.log]
+        return pd.DataFrame(spoken, columns=["question", "answer", "design_change"])
+
+
+def _spoken(answer: object) -> str:
+    """Return an answer as text, a large number with its thousands apart."""
+    return f"{answer:,.10g}" if isinstance(answer, float | int) else str(answer)
 
 
 def complete_spec() -> DesignSpec:
