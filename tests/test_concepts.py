@@ -39,7 +39,8 @@ def test_each_concept_stands_once_with_a_known_priority():
 @pytest.mark.parametrize("notebook", sorted(set(CONCEPTS.notebook)))
 def test_every_exercise_is_asked_in_its_notebook_and_numbered_in_order(notebook):
     cells = nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells
-    asked = re.findall(r"exercises\.(\w+)\.check\(", "\n".join(c.source for c in cells if c.cell_type == "code"))
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    asked = re.findall(r"exercises\.(\w+)\.check\(", code)
     module = exercises(notebook)
     assert [getattr(module, name) for name in asked] == list(module.ALL)
     numbers = [int(n) for heading in headings(notebook) for n in re.findall(r"^Exercise (\d+):", heading)]
