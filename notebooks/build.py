@@ -5,7 +5,8 @@
   python start.py notebooks --table    none: only the table, from what is saved
 
 A notebook is saved only when every cell ran without an error and without a word on stderr. Two runs of the
-same notebook save the same bytes: nothing of the machine, the moment or the Python version is kept.
+same notebook save the same bytes, but for the times that it measures itself: nothing of the machine, the
+moment or the Python version is kept.
 """
 
 import argparse
