@@ -161,7 +161,7 @@ def consequences(spec: DesignSpec) -> dict[str, float | str]:
     score_all_ms = (spec.items * SCORING_TIME).to("millisecond").magnitude
     return {
         "peak requests a second": peak_rate(spec),
-        "log rows a second": peak_rate(spec) * spec.page_size,
+        "log rows a request": spec.page_size,
         "ms to score every item": score_all_ms,
         "stages": "one" if score_all_ms <= spec.p99_ms else "two",
         "serving": "inside the request" if spec.p99_ms < 60_000 else "precomputed",

@@ -1,7 +1,9 @@
 """Every checker is tested untouched, wrong in each known way, wrong in an unknown way, and right."""
 
+import numpy as np
 import pytest
 
+from helpers.capacity import units
 from helpers.exercises import Exercise, Mistake, Verdict, clarification_and_metrics, reveal
 
 MODULES = (clarification_and_metrics,)
@@ -51,7 +53,45 @@ def test_an_answer_that_fails_is_reported_and_does_not_stop_the_notebook(exercis
     wrong_type = failing if callable(exercise.solved()) else object()
     verdict, sentence = exercise.judge(wrong_type)
     assert verdict is Verdict.NOT_YET
-    assert "raised" in sentence
+    assert "raised" in sentence or "lacks" in sentence
+
+
+def test_an_answer_may_change_its_arguments():
+    def sorts_in_place(grades):
+        first = list(grades)
+        grades.sort(reverse=True)
+        gain = [sum(g / np.log2(rank + 2) for rank, g in enumerate(order)) for order in (first, grades)]
+        return gain[0] / gain[1]
+
+    for _ in range(2):
+        assert clarification_and_metrics.ndcg.judge(sorts_in_place)[0] is Verdict.RIGHT
+        assert clarification_and_metrics.ndcg.judge(lambda grades: 1.0)[0] is Verdict.NOT_YET
+
+
+def test_an_answer_may_be_rounded_or_a_numpy_value():
+    assert clarification_and_metrics.threshold.judge(np.array([0.05]))[0] is Verdict.RIGHT
+    rounded = clarification_and_metrics.prevalence.solved()
+    assert clarification_and_metrics.prevalence.judge(lambda *a: round(rounded(*a), 4))[0] is Verdict.RIGHT
+
+
+def test_an_envelope_may_carry_its_units():
+    answer = {
+        "peak_requests_per_second": 70_000 * units.QPS,
+        "log_gigabytes_per_day": 2 * units.TB / units.day,
+    }
+    assert clarification_and_metrics.envelope.judge(answer)[0] is Verdict.RIGHT
+
+
+@pytest.mark.parametrize("level", ["Loss", " loss "])
+def test_the_level_of_a_metric_may_be_written_in_any_case(level):
+    answer = clarification_and_metrics.metric_levels.solved() | {"cross-entropy": level}
+    assert clarification_and_metrics.metric_levels.judge(answer)[0] is Verdict.RIGHT
+
+
+def test_a_function_that_only_prints_is_told_to_return():
+    verdict, sentence = clarification_and_metrics.ndcg.judge(lambda grades: None)
+    assert verdict is Verdict.NOT_ATTEMPTED
+    assert "`return`" in sentence
 
 
 @each_exercise
