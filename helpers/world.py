@@ -65,13 +65,13 @@ class World:
     Tables
     ------
     users
-        The row number is the user_id. `age_band`, `country`, `language`, `device`: categories.
+        `user_id`: the row number. `age_band`, `country`, `language`, `device`: categories.
         `return_probability`: of a visit on a day, without regret. `requests_per_visit`: mean number of
         requests after the first one, log-normal: a few users make most of the requests.
     videos
-        The row number is the video_id, in order of upload. `topic`: 0 to n_topics - 1. `duration_seconds`.
-        `quality`, `clickbait`: 0 to 1. `creator`: 0 to n_creators - 1. `language`. `uploaded_at`: UTC; half
-        of the videos are there when day 0 begins, the others come evenly until the calendar ends.
+        `video_id`: the row number, in order of upload. `topic`: 0 to n_topics - 1. `duration_seconds`.
+        `quality`, `clickbait`: 0 to 1. `creator_id`: 0 to n_creators - 1. `language`. `uploaded_at`: UTC;
+        half of the videos are there when day 0 begins, the others come evenly until the calendar ends.
 
     The columns named in `HIDDEN` are truth: no model may read them.
 
@@ -128,6 +128,7 @@ class World:
         returns = np.where(age_band.codes == 0, ASLEEP, rng.beta(3, 4.5, n))
         return pd.DataFrame(
             {
+                "user_id": np.arange(n, dtype="int32"),
                 "age_band": age_band,
                 "country": country,
                 "language": pd.Categorical.from_codes(language, categories=LANGUAGES),
@@ -144,11 +145,12 @@ class World:
         day = np.append(np.linspace(-OLDEST_DAYS, 0, n - new), np.linspace(self.days / new, self.days, new))
         return pd.DataFrame(
             {
+                "video_id": np.arange(n, dtype="int32"),
                 "topic": rng.integers(self.n_topics, size=n, dtype="int16"),
                 "duration_seconds": np.clip(rng.lognormal(5.5, 1, n), 15, LONGEST_SECONDS).astype("float32"),
                 "quality": expit(skill + rng.normal(size=n)).astype("float32"),
                 "clickbait": rng.beta(0.7, 2.1, n).astype("float32"),
-                "creator": creator,
+                "creator_id": creator,
                 "language": pd.Categorical(rng.choice(self.users["language"], n), categories=LANGUAGES),
                 "uploaded_at": START + duration(day * DAY_SECONDS),
             }
