@@ -158,8 +158,9 @@ class World:
 
     def _look_up(self, rng: np.random.Generator) -> None:
         """Draw the tastes, and keep as arrays what the model reads for each pair of user and video."""
-        users, videos, tastes = self.users, self.videos, (self.n_users, self.n_topics)
-        self._taste_now, self._taste_later = (rng.standard_normal(tastes, dtype="float32") for _ in range(2))
+        users, videos = self.users, self.videos
+        a_and_b = rng.standard_normal((self.n_users, self.n_topics, 2), dtype="float32")
+        self._tastes = a_and_b.view("complex64")[:, :, 0]  # A + iB: one look-up for both
         self._age = np.linspace(-1, 1, len(AGE_BANDS), dtype="float32")[users["age_band"].cat.codes]
         self._topic_age = np.linspace(-1, 1, self.n_topics, dtype="float32")
         self._topic, self._seconds = videos["topic"].to_numpy(), videos["duration_seconds"].to_numpy()
@@ -186,9 +187,8 @@ class World:
     def _own_taste(self, users: ArrayLike, topics: ArrayLike, day: ArrayLike) -> np.ndarray:
         """The taste before any shift."""
         angle = np.asarray(day, dtype="float32") * np.float32(2 * np.pi / TASTE_DAYS)
-        now, later = self._taste_now[users, topics], self._taste_later[users, topics]
-        by_age = self._age[users] * self._topic_age[topics]
-        return now * np.cos(angle) + later * np.sin(angle) + AGE_TASTE * by_age
+        own, by_age = self._tastes[users, topics], self._age[users] * self._topic_age[topics]
+        return own.real * np.cos(angle) + own.imag * np.sin(angle) + AGE_TASTE * by_age
 
     def affinity(
         self, user_ids: ArrayLike, video_ids: ArrayLike, day: ArrayLike = 0, mood: ArrayLike = NO_MOOD

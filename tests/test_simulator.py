@@ -118,6 +118,25 @@ def test_likes_follow_satisfaction_and_dismissals_follow_regret(crowd, log, colu
     assert worst_deviation(log[column], expected, pd.qcut(satisfaction, 10, labels=False)) < 4
 
 
+@given(st.integers(0, 399), st.integers(0, 299), st.integers(0, 8), st.integers(0, 3))
+@settings(max_examples=60)
+def test_the_truth_is_the_documented_formula(user, video, day, mood):
+    who, what = FORMULA.users.iloc[user], FORMULA.videos.iloc[video]
+    affinity = FORMULA.taste(user, what["topic"], day) + world.MOOD * (what["topic"] == mood)
+    affinity -= world.FOREIGN * (who["language"] != what["language"])
+    age_days = max(0, (world.START + pd.Timedelta(days=day) - what["uploaded_at"]) / pd.Timedelta(days=1))
+    click = world.CLICK + affinity + world.CLICKBAIT * what["clickbait"] - world.FADE * np.log(1 + age_days)
+    worth = world.QUALITY * (what["quality"] - 0.5) - world.DISAPPOINTMENT * what["clickbait"]
+    asked = (user, video, day, mood)
+    assert FORMULA.affinity(*asked) == pytest.approx(affinity, abs=1e-5)
+    assert FORMULA.true_click_probability(*asked) == pytest.approx(1 / (1 + np.exp(-click)), rel=1e-4)
+    satisfaction = world.SATISFIED + affinity + worth
+    assert FORMULA.true_satisfaction(*asked) == pytest.approx(1 / (1 + np.exp(-satisfaction)), rel=1e-4)
+
+
+FORMULA = Platform(**SMALL)
+
+
 def test_satisfaction_and_regret_share_the_clicks(small):
     users, videos = np.arange(small.n_users)[:, None], np.arange(small.n_videos)
     gains = {name: small.true_gain(name, users, videos, 3, 1) for name in world.OBJECTIVES}
@@ -231,10 +250,10 @@ def test_visitors_come_with_their_return_probability(crowd):
 @given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 100))
 @settings(max_examples=30)
 def test_more_regret_never_makes_a_return_more_likely(regret, more, satisfied):
-    small = Platform(**SMALL)
-    low, high = (small.return_probability(0, r) for r in (regret, regret + more))
+    low, high = (FORMULA.return_probability(0, r) for r in (regret, regret + more))
     assert (high <= low).all()
-    assert small.remembered(regret, 0, satisfied) >= 0 and small.remembered(regret, 0, 0) <= regret
+    assert FORMULA.remembered(regret, 0, satisfied) >= 0
+    assert FORMULA.remembered(regret, 0, 0) <= regret
 
 
 def test_half_of_the_videos_are_there_at_first_and_new_ones_come_every_day(crowd):
