@@ -48,8 +48,9 @@ class Shift:
         P(y) changes, P(x | y) stays. A random share `strength` of the impressions without a click never
         reaches the log: the odds of a click are multiplied by 1 / (1 - strength).
     concept
-        P(y | x) changes, P(x) stays. Tastes move to the next topic, all the way at strength 1. The same users
-        come and are offered the same videos, until they are kept away by regret.
+        P(y | x) changes, P(x) stays. Tastes move to the next topic, and click-bait loses its lure: at
+        strength 1/2 it attracts nobody, at 1 it puts people off as much as it attracted them. The same users
+        come and are offered the same videos, until regret keeps some away.
     joint_only
         P(user) and P(video offered) stay, P(user, video offered) changes, P(y | x) stays. In the share
         `strength` of the requests the older half of the audience is offered more of the topics that the young

@@ -24,6 +24,7 @@ DEVICES = {"phone": 0.65, "desktop": 0.2, "tv": 0.15}
 ENGLISH = 0.15  # of the users, whatever their country
 ASLEEP, AWAKE = 0.02, 0.95  # return probability of the youngest, and after the strongest covariate shift
 MOST_REQUESTS = 100  # mean of the most active users, after the first request of a visit
+MEAN_CLICKBAIT = 0.25
 HIDDEN = ("mood", "quality", "clickbait", "return_probability", "requests_per_visit")
 
 # The behavior; `World` gives the formulas.
@@ -149,7 +150,7 @@ class World:
                 "topic": rng.integers(self.n_topics, size=n, dtype="int16"),
                 "duration_seconds": np.clip(rng.lognormal(5.5, 1, n), 15, LONGEST_SECONDS).astype("float32"),
                 "quality": expit(skill + rng.normal(size=n)).astype("float32"),
-                "clickbait": rng.beta(0.7, 2.1, n).astype("float32"),
+                "clickbait": rng.beta(2.8 * MEAN_CLICKBAIT, 2.8 * (1 - MEAN_CLICKBAIT), n).astype("float32"),
                 "creator_id": creator,
                 "language": pd.Categorical(rng.choice(self.users["language"], n), categories=LANGUAGES),
                 "uploaded_at": START + duration(day * DAY_SECONDS),
@@ -166,7 +167,7 @@ class World:
         self._topic, self._seconds = videos["topic"].to_numpy(), videos["duration_seconds"].to_numpy()
         self._speaks, self._spoken = (frame["language"].cat.codes.to_numpy() for frame in (users, videos))
         self._upload_day = ((videos["uploaded_at"] - START) / pd.Timedelta(days=1)).to_numpy("float32")
-        self._appeal = (CLICK + CLICKBAIT * videos["clickbait"]).to_numpy()
+        self._clickbait = videos["clickbait"].to_numpy()
         worth = QUALITY * (videos["quality"] - 0.5) - DISAPPOINTMENT * videos["clickbait"]
         self._worth = (SATISFIED + worth).to_numpy()
 
@@ -235,7 +236,9 @@ class World:
 
     def _click(self, affinity: np.ndarray, videos: ArrayLike, day: ArrayLike) -> np.ndarray:
         age = np.maximum(0, np.asarray(day, dtype="float32") - self._upload_day[videos])
-        return expit(affinity + self._appeal[videos] - FADE * np.log1p(age))
+        lure = self._clickbait[videos]
+        lure = lure + 2 * self.strength("concept", day) * (MEAN_CLICKBAIT - lure)
+        return expit(CLICK + affinity + CLICKBAIT * lure - FADE * np.log1p(age))
 
     def _satisfied(self, affinity: np.ndarray, videos: ArrayLike) -> np.ndarray:
         return expit(affinity + self._worth[videos])
