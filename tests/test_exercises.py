@@ -1,12 +1,14 @@
 """Every checker is tested untouched, wrong in each known way, wrong in an unknown way, and right."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from helpers.capacity import units
-from helpers.exercises import Exercise, Mistake, Verdict, clarification_and_metrics, reveal
+from helpers.exercises import Exercise, Mistake, Verdict, clarification_and_metrics, data_and_features, reveal
+from helpers.features import parity
 
-MODULES = (clarification_and_metrics,)
+MODULES = (clarification_and_metrics, data_and_features)
 EXERCISES = [exercise for module in MODULES for exercise in module.ALL]
 MISTAKES = [(exercise, mistake) for exercise in EXERCISES for mistake in exercise.mistakes]
 
@@ -86,6 +88,68 @@ def test_an_envelope_may_carry_its_units():
 def test_the_level_of_a_metric_may_be_written_in_any_case(level):
     answer = clarification_and_metrics.metric_levels.solved() | {"cross-entropy": level}
     assert clarification_and_metrics.metric_levels.judge(answer)[0] is Verdict.RIGHT
+
+
+def test_an_as_of_join_may_be_a_loop_that_returns_none():
+    def newest(event, values):
+        past = values[(values["user_id"] == event.user_id) & (values["timestamp"] < event.timestamp)]
+        return past.sort_values("timestamp")["value"].iloc[-1] if len(past) else None
+
+    def loop(events, values):
+        return [newest(event, values) for event in events.itertuples()]
+
+    assert data_and_features.as_of_join.judge(loop)[0] is Verdict.RIGHT
+    assert data_and_features.as_of_join.judge(lambda e, v: pd.Series(loop(e, v)))[0] is Verdict.RIGHT
+
+
+def test_the_window_may_come_as_an_array_of_floats():
+    solution = data_and_features.streaming_window.solved()
+    verdict, _ = data_and_features.streaming_window.judge(lambda times: np.array(solution(times), float))
+    assert verdict is Verdict.RIGHT
+
+
+def test_the_features_that_differ_may_come_out_of_the_parity_table():
+    def compare(offline, online):
+        table = parity(offline, online, ["request_id"])
+        return table["feature"][table["different"] > 0]
+
+    assert data_and_features.parity_bug.judge(compare)[0] is Verdict.RIGHT
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, np.array, pd.Series])
+def test_names_may_come_in_any_collection(kind):
+    keep = kind(["sex", "age_band"])
+    assert data_and_features.k_anonymity.judge({"k": np.int64(1), "keep": keep})[0] is Verdict.RIGHT
+    places = kind(sorted(data_and_features.ERASED))
+    assert data_and_features.erasure.judge(places)[0] is Verdict.RIGHT
+
+
+def test_the_weights_of_young_labels_are_unbiased_where_the_rate_moves():
+    rng = np.random.default_rng(0)
+    age = rng.integers(1, 30, size=200)
+    rate, arrival = 0.03 + 0.004 * age, data_and_features._arrival(8)
+    seen = rng.random((2000, len(age))) < rate * arrival(age)
+    exercise = data_and_features.maturity
+    wrong = {m.name: m.example for m in exercise.mistakes if m.name != "only old rows"}  # nearly right here
+    errors = {
+        name: np.array([function(row, age, arrival) for row in seen]) - rate.mean()
+        for name, function in (wrong | {"right": lambda c, a, p: np.mean(c / p(a))}).items()
+    }
+    z = {name: e.mean() / (e.std() / np.sqrt(len(e))) for name, e in errors.items()}
+    assert abs(z.pop("right")) < 3
+    assert all(abs(value) > 10 for value in z.values())
+
+
+def test_the_parity_tables_hold_a_shifted_feature_that_no_distribution_shows():
+    offline, online = data_and_features.OFFLINE, data_and_features.ONLINE
+    assert data_and_features.parity_bug.solved()(offline, online) == {"clicks_5min"}
+    assert sorted(offline["clicks_5min"]) == sorted(online["clicks_5min"])
+    assert list(offline["request_id"]) != list(online["request_id"])
+
+
+def test_the_story_of_the_leaks_tells_of_each_key():
+    story = data_and_features.SIX_LEAKS_STORY
+    assert all(story.count(f"- `{key}` ") == 1 for key in data_and_features.LEAKS)
 
 
 def test_a_function_that_only_prints_is_told_to_return():

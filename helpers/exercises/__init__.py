@@ -138,6 +138,16 @@ def equals(right: Mapping[str, Number], rtol: float = ROUNDING) -> Test:
     return lambda answer: all(near(value, rtol)(answer[key]) for key, value in right.items())
 
 
+def tidy(labels: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels in lower case, without spaces around them."""
+    return {key: str(label).strip().lower() for key, label in labels.items()}
+
+
+def confuses(truth: Mapping[str, str], right: str, given: str) -> Test:
+    """Return a test that is true of dicts that give the label `given` where `right` would be right."""
+    return lambda answer: any(truth[key] == right and label == given for key, label in tidy(answer).items())
+
+
 def replies(arguments: tuple, reply: Any, agree: Callable[[Any, Any], bool] = close) -> Test:
     """Return a test that is true of functions that return `reply` for these arguments.
 

@@ -6,7 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from helpers.exercises import Exercise, Mistake, Number, equals, mistaken, near, same_as, wrong_value
+from helpers.exercises import (
+    Exercise,
+    Mistake,
+    Number,
+    confuses,
+    equals,
+    mistaken,
+    near,
+    same_as,
+    tidy,
+    wrong_value,
+)
 from helpers.interview import QUESTIONS, questions_score
 
 # ------------------------------------------------------------------ 1 questions
@@ -429,37 +440,25 @@ LEVELS = {
 }
 
 
-def _tidy(levels: dict[str, str]) -> dict[str, str]:
-    """Return the levels in lower case, without spaces around them."""
-    return {name: str(level).strip().lower() for name, level in levels.items()}
-
-
-def _confuses(right: str, given: str) -> Callable[[dict], bool]:
-    """Return a test for answers that call a metric of one level another."""
-    return lambda answer: any(
-        LEVELS[name] == right and level == given for name, level in _tidy(answer).items()
-    )
-
-
 def _levels(**changes: str) -> dict[str, str]:
     return LEVELS | {name.replace("_", " "): level for name, level in changes.items()}
 
 
 metric_levels = Exercise(
     title="hang up the metrics",
-    right=lambda answer: _tidy(answer) == LEVELS,
+    right=lambda answer: tidy(answer) == LEVELS,
     reason="A loss has a gradient, an offline metric a test set, an online metric an experiment, the "
     "business a ledger; a guardrail must not get worse.",
     mistakes=(
         Mistake(
             "unknown level",
-            lambda answer: bool(set(_tidy(answer).values()) - set(LEVELS.values())),
+            lambda answer: bool(set(tidy(answer).values()) - set(LEVELS.values())),
             "A level is misspelled. Use business, online, offline, loss or guardrail.",
             example=_levels(revenue="money"),
         ),
         Mistake(
             "metric as loss",
-            _confuses("offline", "loss"),
+            confuses(LEVELS, "offline", "loss"),
             "Average precision and recall have no useful gradient. You choose models by them; you "
             "do not train "
             "on them.",
@@ -467,14 +466,14 @@ metric_levels = Exercise(
         ),
         Mistake(
             "loss as metric",
-            _confuses("loss", "offline"),
+            confuses(LEVELS, "loss", "offline"),
             "You called a loss an offline metric. The optimizer lowers it in each step: that is "
             "what makes it a loss.",
             example=_levels(squared_error="offline"),
         ),
         Mistake(
             "online as business",
-            _confuses("online", "business"),
+            confuses(LEVELS, "online", "business"),
             "You called an online metric business. It moves within an experiment; the business "
             "books money or "
             "people who stay.",
@@ -482,7 +481,7 @@ metric_levels = Exercise(
         ),
         Mistake(
             "guardrail as goal",
-            lambda answer: any(LEVELS[k] == "guardrail" != v for k, v in _tidy(answer).items()),
+            lambda answer: any(LEVELS[k] == "guardrail" != v for k, v in tidy(answer).items()),
             "One of your goals is a guardrail: nobody builds the system to move it, it must only "
             "not get worse.",
             example=_levels(p99_response_time="online"),
