@@ -62,7 +62,8 @@ class Rule:
 
 
 def _missing(spec: DesignSpec, *names: str) -> bool:
-    return any(getattr(spec, name) in (None, "", ()) for name in names)
+    values = [getattr(spec, name) for name in names]
+    return any(value is None or (isinstance(value, str | tuple) and not value) for value in values)
 
 
 def _kept_too_briefly(spec: DesignSpec) -> bool:

@@ -1,6 +1,7 @@
 """The style of the notebooks: one function a rule, which yields a sentence for each thing that breaks it."""
 
 import ast
+import builtins
 import io
 import re
 import statistics
@@ -93,10 +94,15 @@ def typed_results(text: str) -> list[str]:
 def trees(notebook: NotebookNode) -> Iterator[tuple[int, ast.Module | None]]:
     """Yield the number and the syntax tree of each code cell, None where it is not plain Python."""
     for number, cell in enumerate(code_cells(notebook), start=1):
-        try:
-            yield number, ast.parse(cell.source)
-        except SyntaxError:
-            yield number, None
+        yield number, syntax_tree(cell.source)
+
+
+def syntax_tree(source: str) -> ast.Module | None:
+    """Return the syntax tree of a cell, or None for one that is not plain Python."""
+    try:
+        return ast.parse(source)
+    except SyntaxError:
+        return None
 
 
 def nodes(notebook: NotebookNode) -> Iterator[ast.AST]:
@@ -172,8 +178,53 @@ def one_sitting(notebook: NotebookNode) -> Iterator[str]:
 @rule
 def short_path(notebook: NotebookNode) -> Iterator[str]:
     """Cells tagged path-45 mark the way through in 45 minutes."""
-    if not any("path-45" in cell.metadata.get("tags", []) for cell in notebook.cells):
+    if not any(on_path(cell) for cell in notebook.cells):
         yield "no cell is tagged path-45"
+
+
+@rule
+def path_runs_alone(notebook: NotebookNode) -> Iterator[str]:
+    """Code on the 45-minute path uses only names that were made on the path."""
+    made = set(dir(builtins))
+    for number, cell in enumerate(code_cells(notebook), start=1):
+        if on_path(cell) and (tree := syntax_tree(cell.source)):
+            made |= names_made(tree)
+            for name in sorted(names_used(tree) - made):
+                yield f"code cell {number} is on the path and uses {name}, which the path does not make"
+
+
+@rule
+def path_is_marked(notebook: NotebookNode) -> Iterator[str]:
+    """The headings of sections on the path carry the mark, and only they."""
+    for cell in notebook.cells:
+        for title in (
+            re.findall(r"^## (\d.*)$", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else ()
+        ):
+            if ("◆" in title) != on_path(cell):
+                yield f"the heading {title!r} is {'not ' if '◆' in title else ''}on the path"
+
+
+def on_path(cell: NotebookNode) -> bool:
+    """Tell whether a cell is on the 45-minute path."""
+    return "path-45" in cell.metadata.get("tags", [])
+
+
+def names_used(tree: ast.Module) -> set[str]:
+    """Return the names that a piece of code reads."""
+    return {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+
+
+def names_made(tree: ast.Module) -> set[str]:
+    """Return the names that a piece of code assigns, imports or defines, its arguments among them."""
+    made = {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    made |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    made |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+    return made | {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
 
 
 @rule

@@ -110,6 +110,11 @@ def untag(notebook):
     notebook.cells[0].metadata["tags"] = []
 
 
+def path_without_its_import(notebook):
+    code(notebook).source = "assert mean([1]) == 1"
+    code(notebook).metadata["tags"] = ["path-45"]
+
+
 def two_titles(notebook):
     notebook.cells[2].source = "# Another title" + " word" * 58
 
@@ -144,6 +149,8 @@ BROKEN = [
     ("one_sitting", longer(10), "71 code cells, more than 70"),
     ("one_sitting", wordy, "more than 4,500"),
     ("short_path", untag, "no cell is tagged path-45"),
+    ("path_runs_alone", path_without_its_import, "code cell 1 is on the path and uses mean"),
+    ("path_is_marked", prose("## 2 ◆ Part\n\n"), "the heading '2 ◆ Part' is not on the path"),
     ("orderly_headings", two_titles, "the only heading of level 1"),
     ("orderly_headings", prose("#### Deep\n\n"), "the heading 'Deep' skips a level"),
     ("asserts_something", every_source("a = 1"), "there is no assert"),
