@@ -169,6 +169,11 @@ class OnlineStore:
         """Say what to do about an error of the database."""
         try:
             yield
+        except sqlite3.ProgrammingError as error:
+            raise StoreError(
+                f"{self.path.name} cannot be used here ({error}): open an OnlineStore in each thread, "
+                "and use it until you close it."
+            ) from error
         except sqlite3.OperationalError as error:
             raise StoreError(
                 f"{self.path.name} cannot be used now ({error}): is another process writing to it, "
@@ -276,7 +281,8 @@ class OnlineStore:
 
     def _settle(self, connection: sqlite3.Connection) -> None:
         """Forget the events before the horizon; the totals have counted them, and keep their newest time."""
-        connection.execute("UPDATE meta SET newest = max(coalesce(newest, 0), (SELECT max(t) FROM event))")
+        newest = "SELECT newest AS t FROM meta UNION ALL SELECT max(t) FROM event"
+        connection.execute(f"UPDATE meta SET newest = (SELECT max(t) FROM ({newest}))")
         connection.execute("UPDATE meta SET horizon = newest - ?", [self.retention])
         old = "t < (SELECT horizon FROM meta)"
         for keys, columns in self._totals.items():
@@ -293,6 +299,7 @@ class OnlineStore:
         the defaults. Raises ValueError if `at` is longer ago than the store can still tell.
         """
         time = int(pd.Timestamp(at).as_unit("us").asm8.astype("int64"))
+        user_id, video_ids = _python(user_id), [_python(video_id) for video_id in video_ids]
         with self._transaction("DEFERRED") as connection:
             self._check_time(connection, time)
             pairs = self._pairs(connection, user_id, video_ids)
@@ -356,7 +363,7 @@ class OnlineStore:
         totals = [_total(keys) for keys, columns in self._totals.items() if "user_id" in keys and columns]
         with self._transaction() as connection:
             deletions = [f"DELETE FROM {table} WHERE user_id = ?" for table in ("users", "event", *totals)]
-            rows = sum(connection.execute(deletion, [user_id]).rowcount for deletion in deletions)
+            rows = sum(connection.execute(deletion, [_python(user_id)]).rowcount for deletion in deletions)
         with self._errors():
             self._connection.execute("VACUUM")
             (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -399,6 +406,11 @@ def _total(keys: Sequence[str]) -> str:
 def _plain(values: pd.Series) -> list:
     """The values as Python's own types, which SQLite and JSON take."""
     return values.astype(object).tolist()
+
+
+def _python(value: Any) -> Any:
+    """A scalar of NumPy as Python's own type."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _total_columns(measures: Sequence[Measure]) -> dict[str, str]:
@@ -444,7 +456,7 @@ def _last_sql(keys: tuple[str, ...], old: str) -> str:
         " AND ".join(f"{_total(keys)}.{quoted(key)} = gone.{quoted(key)}" for key in keys),
     )
     gone = f"SELECT {_list(keys)}, max(t) AS t FROM event WHERE {old} GROUP BY {_list(keys)}"
-    return f"UPDATE {table} SET last = max(coalesce(last, 0), gone.t) FROM ({gone}) AS gone WHERE {same}"
+    return f"UPDATE {table} SET last = max(coalesce(last, gone.t), gone.t) FROM ({gone}) AS gone WHERE {same}"
 
 
 def _select_sql(measures: Sequence[Measure]) -> str:

@@ -10,7 +10,7 @@ import argparse
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +33,7 @@ ENTITIES = ("user_id", "video_id")  # the keys of the tables `users` and `videos
 EVENT_ID = ("request_id", "video_id")  # names one impression
 STATIC = ("attribute", "age")
 SOURCED = ("attribute", "age", "sum", "mean", "smoothed_mean", "distinct", "share")
+RANGED = ("age", "count", "distinct", "share", "seconds_since")
 AGGREGATIONS = (
     "attribute",
     "age",
@@ -323,7 +324,9 @@ def event_table(tables: Tables, features: Iterable[Feature]) -> pd.DataFrame:
     events |= {name: raw[name] for name in sorted(plain)}
     events |= {source: _evaluate(source, raw) for source in sorted(sources)}
     checks = {name: pa.Column(checks=_finite if name in sources else None) for name in events}
-    return conform(pd.DataFrame(events), pa.DataFrameSchema(checks), "The log", "Drop or mend those rows.")
+    return conform(
+        pd.DataFrame(events, copy=False), pa.DataFrameSchema(checks), "The log", "Drop or mend those rows."
+    )
 
 
 _finite = pa.Check(lambda values: np.isfinite(values), name="finite")
@@ -341,7 +344,7 @@ def feature_schema(features: Sequence[Feature] = FEATURES) -> pa.DataFrameSchema
 
 
 def _feature_column(feature: Feature) -> pa.Column:
-    if feature.aggregation not in ("count", "distinct", "share", "seconds_since", "age"):
+    if feature.aggregation not in RANGED:
         return pa.Column(nullable=True)
     high = 1 if feature.aggregation == "share" else np.inf
     in_range = pa.Check(lambda x: x.between(0, high) | (x == feature.default), name=f"from 0 to {high:g}")
@@ -422,6 +425,7 @@ def _measured(events: pd.DataFrame, groups: dict[tuple[str, ...], list[Measure]]
     """Each measure, by its label, in the order of the events."""
     measured = {}
     with duckdb.connect() as connection:
+        connection.execute("SET enable_progress_bar = false")  # it would write into the notebook
         for keys, measures in groups.items():
             names = dict.fromkeys(["t", *keys, *(m.column for m in measures if m.column)])
             connection.register("events", events[[*names]].assign(row=np.arange(len(events))))
@@ -448,10 +452,15 @@ def assemble(
             columns[f.name] = value if f.aggregation == "attribute" else (at - microseconds(value)) / 1e6
         else:
             columns[f.name] = f.value(at, **{name: measured[m.label] for name, m in f.measures.items()})
-    table = pd.DataFrame(columns, index=tables.log.index)
-    return conform(
-        table, feature_schema(features), "The feature table", "Mend the rows of the log behind it."
+    table = pd.DataFrame(columns, index=tables.log.index, copy=False)
+    ranged = [f for f in features if f.aggregation in RANGED]  # a check copies what it checks
+    conform(
+        table[[f.name for f in ranged]],
+        feature_schema(ranged),
+        "The feature table",
+        "Mend the log behind it.",
     )
+    return table
 
 
 # ---------------------------------------------------------------- the same, row by row
@@ -655,10 +664,17 @@ def leakage_report(
     | group | the same group is in train and in test |
     | duplicate | test rows repeat a training row, features and label, in full |
 
-    The columns are `leak`, `where`, `evidence` and `repair`. A sign is a reason to look, not a proof: a
-    diagnosis without `timestamp`, `groups` or `known_at` says nothing about their leaks.
+    The columns are `leak`, `where`, `evidence` and `repair`. A category is scored by the mean label of its
+    training rows, for the target leak only. A sign is a reason to look, not a proof: a diagnosis without
+    `timestamp`, `groups` or `known_at` says nothing about their leaks.
+
+    Raises ValueError unless train and test both hold labels 0 and 1.
     """
-    y = np.asarray(label)
+    y = np.asarray(label).astype(int)
+    if any(set(np.unique(y[rows])) != {0, 1} for rows in split):
+        raise ValueError(
+            "Train and test must each hold the labels 0 and 1, and no other: choose another split."
+        )
     found = [*_column_leaks(features, y, split, too_good, gap), *_duplicate_leak(features, y, split)]
     if timestamp is not None:
         found += _future_leaks(timestamp.reset_index(drop=True), split, known_at)
@@ -670,10 +686,10 @@ def leakage_report(
 def _column_leaks(
     features: pd.DataFrame, y: np.ndarray, split: Split, too_good: float, gap: float
 ) -> Iterator[tuple[str, str, str, str]]:
-    for name, column in features.select_dtypes(["number", "bool"]).astype(float).items():
-        values = column.fillna(column.median()).to_numpy()
+    for name, column in features.items():
+        values = _scores(column, y, split.train)
         train, test = (roc_auc_score(y[rows], values[rows]) for rows in split)
-        sign = 1 if train >= 0.5 else -1
+        fall = train - test if train >= 0.5 else test - train
         if max(test, 1 - test) >= too_good:
             yield (
                 "target",
@@ -681,16 +697,25 @@ def _column_leaks(
                 f"test AUC {test:.3f} alone",
                 "Find what writes it; drop it if the label does.",
             )
-        if sign * (train - test) >= gap:
+        if fall >= gap and pd.api.types.is_numeric_dtype(column):
             evidence = f"AUC alone: train {train:.3f}, test {test:.3f}"
             yield "target encoding", name, evidence, "Encode out of fold, with smoothing, on training rows."
-        if (
-            abs(values.mean()) < 1e-6
-            and abs(values.std() - 1) < 1e-3
-            and abs(values[split.train].mean()) > 1e-6
-        ):
+        if _is_standardized(values) and not _is_standardized(values[split.train]):
             evidence = f"mean {values.mean():.1e} and deviation {values.std():.3f} over all rows"
             yield "preprocessing", name, evidence, "Fit the scaler on the training rows, in a Pipeline."
+
+
+def _scores(column: pd.Series, y: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """The column as numbers: a missing one is the median, a category its mean label in training."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column.astype(float).fillna(column.median()).to_numpy()
+    codes = pd.Series(pd.factorize(column)[0])
+    means = pd.Series(y[train]).groupby(codes.to_numpy()[train]).mean()
+    return codes.map(means).fillna(y[train].mean()).to_numpy()
+
+
+def _is_standardized(values: np.ndarray) -> bool:
+    return abs(values.mean()) < 1e-6 and abs(values.std() - 1) < 1e-3
 
 
 def _duplicate_leak(
@@ -814,7 +839,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--port", type=int, default=8786)
     asked = parser.parse_args()
-    with local_cluster(asked.workers, asked.port) as client:
+    with suppress(KeyboardInterrupt), local_cluster(asked.workers, asked.port) as client:
         print(f'Use it with: from distributed import Client; Client("{client.scheduler.address}")')
         print("Stop it with Ctrl-C.")
         while True:

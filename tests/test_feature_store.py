@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -177,6 +178,23 @@ def test_a_reader_goes_on_while_another_connection_writes(store):
         assert str(everything(reader)) != before
 
 
+def test_ids_of_numpy_are_ids(store):
+    store.update(LOG)
+    user, videos = LOG["user_id"].iloc[0], VIDEOS["video_id"].head(3)
+    assert str(store.read(user, videos.to_numpy(), LATER)) == str(
+        store.read(int(user), videos.tolist(), LATER)
+    )
+    assert store.erase(user) > 0
+
+
+def test_a_closed_store_and_one_of_another_thread_say_so(store):
+    with ThreadPoolExecutor(1) as pool, pytest.raises(StoreError, match="open an OnlineStore in each thread"):
+        pool.submit(store.read, 1, [100], LATER).result()
+    store.close()
+    with pytest.raises(StoreError, match="use it until you close it"):
+        store.read(1, [100], LATER)
+
+
 # ---------------------------------------------------------------- the file
 
 
@@ -278,6 +296,14 @@ def test_an_erased_user_is_unknown_and_others_are_as_before(store):
     assert str(after[1:]) == str(before[1:])
     assert after[0]["user_country"][0] is None and after[0]["user_impressions"][0] == 0
     assert store.erase(1) == 0
+
+
+def test_a_store_whose_only_user_was_erased_still_knows_what_is_too_late(store):
+    store.update(LOG.tail(4).assign(user_id=1))
+    store.erase(1)
+    for _ in range(2):
+        assert store.update(LOG.head(4).assign(user_id=2)) == Update(0, 0, 4)
+    assert store.update(LOG.tail(4).assign(user_id=2)) == Update(4, 0, 0)
 
 
 def test_erasure_waits_for_no_reader_but_says_that_one_is_there(store):

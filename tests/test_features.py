@@ -343,6 +343,20 @@ def test_a_feature_that_knows_the_label_is_a_target_leak(honest):
     assert found_leaks(features.assign(refund=-label), label, split) == [("target", "refund")]
 
 
+def test_a_category_that_knows_the_label_is_a_target_leak(honest):
+    features, label, _, split = honest
+    status = pd.Categorical(np.where(label, "refunded", "paid"))
+    assert found_leaks(features.assign(status=status), label, split) == [("target", "status")]
+    shop = pd.Categorical(np.random.default_rng(1).integers(0, 800, 2_000).astype(str))
+    assert found_leaks(features.assign(shop=shop), label, split) == []
+
+
+def test_a_side_without_both_labels_is_refused(honest):
+    features, label, _, split = honest
+    with pytest.raises(ValueError, match="must each hold the labels 0 and 1"):
+        leakage_report(features, np.where(np.arange(2_000) < 1_500, label, 0), split)
+
+
 def test_a_naive_target_encoding_leaks_and_falls_apart_on_the_test_rows(honest):
     features, label, _, split = honest
     shop = pd.Series(np.random.default_rng(1).integers(0, 800, 2_000))

@@ -10,15 +10,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HELPERS = ROOT / "helpers"
 FLOORS = [
-    {"datasets", "downloads", "simulator"},
+    {"datasets", "downloads", "shifts", "world", "simulator"},
     {"metrics", "uncertainty", "capacity", "figures"},
-    {"architecture", "retrieval", "features", "ranking"},
+    {"architecture", "retrieval", "features", "feature_store", "privacy", "ranking"},
     {"serving", "experiments", "monitoring"},
     {"search", "fraud", "feed"},
     {"exercises", "interview", "widgets"},
 ]
 NEIGHBORS = {  # the imports on one floor, each for its reason
     "downloads": {"datasets"},  # the same tables, larger: the same schemas and errors
+    "world": {"shifts"},  # a shift happens to it
+    "simulator": {"datasets", "shifts", "world"},  # writes the log of the world
+    "feature_store": {"features"},  # keeps the declared features
     "exercises": {"interview"},  # judges the answers to its questions
 }
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
