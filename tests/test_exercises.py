@@ -124,6 +124,49 @@ def test_names_may_come_in_any_collection(kind):
     assert data_and_features.erasure.judge(places)[0] is Verdict.RIGHT
 
 
+def newest_by_time(events, values):
+    by_time = events.sort_values("timestamp"), values.sort_values("timestamp")
+    return pd.merge_asof(*by_time, on="timestamp", by="user_id", allow_exact_matches=False)["value"]
+
+
+def merged_and_unlike(offline, online):
+    both = offline.merge(online, on="request_id", suffixes=("", " online"))
+    return [name for name in offline if name != "request_id" and (both[name] != both[f"{name} online"]).any()]
+
+
+WRITTEN_OTHERWISE = [
+    (data_and_features.as_of_join, "sorted", newest_by_time),
+    (
+        data_and_features.as_of_join,
+        "the future",
+        lambda e, v: e.merge(v.groupby("user_id", as_index=False).last(), on="user_id", how="left")["value"],
+    ),
+    (data_and_features.streaming_window, "itself", lambda t: [sum(u - 300 < s <= u for s in t) for u in t]),
+    (
+        data_and_features.streaming_window,
+        "ties",
+        lambda t: [sum(u - 300 <= s <= u for s in t) - 1 for u in t],
+    ),
+    (data_and_features.maturity, "naive", lambda c, age, p: sum(c) / len(c)),
+    (data_and_features.maturity, "mean arrival", lambda c, age, p: sum(c) / sum(p(age))),
+    (data_and_features.maturity, "only old rows", lambda c, age, p: c[age > 3].mean()),
+    (data_and_features.maturity, "negatives too", lambda c, age, p: sum(c / p(age)) / sum(1 / p(age))),
+    (data_and_features.maturity, "multiplied", lambda c, age, p: sum(c * p(age)) / len(c)),
+    (
+        data_and_features.parity_bug,
+        "by position",
+        lambda a, b: [c for c in a if (a[c] - b[c]).abs().max() > 1e-9],
+    ),
+    (data_and_features.parity_bug, "missing twice", merged_and_unlike),
+]
+
+
+@pytest.mark.parametrize(("exercise", "name", "answer"), WRITTEN_OTHERWISE)
+def test_a_usual_mistake_is_named_however_it_is_written(exercise, name, answer):
+    message = next(mistake.message for mistake in exercise.mistakes if mistake.name == name)
+    assert exercise.judge(answer) == (Verdict.NOT_YET, message)
+
+
 def test_the_weights_of_young_labels_are_unbiased_where_the_rate_moves():
     rng = np.random.default_rng(0)
     age = rng.integers(1, 30, size=200)

@@ -381,7 +381,7 @@ def _older_than(days: int) -> Callable[[np.ndarray, np.ndarray, Callable], float
 
 CLICKS = [
     (np.array([0, 0, 1, 0, 0, 1, 0, 1, 1, 0]), np.array([1, 1, 2, 3, 5, 6, 9, 12, 15, 20]), _arrival(5)),
-    (np.array([1, 0, 0, 1, 0, 0, 0, 1]), np.array([2, 4, 1, 8, 8, 16, 3, 30]), _arrival(9)),
+    (np.array([1, 1, 0, 1, 0, 0, 0, 0]), np.array([2, 4, 1, 8, 8, 16, 3, 30]), _arrival(9)),
 ]
 
 maturity = Exercise(
