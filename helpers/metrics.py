@@ -503,6 +503,49 @@ def change_prior(y_prob: ArrayLike, prior_from: float, prior_to: float) -> np.nd
     return positive / (positive + (1 - probabilities) * (1 - prior_to) / (1 - prior_from))
 
 
+# ------------------------------------------------------- distributions: drift and exposure
+
+
+def population_stability_index(
+    expected: ArrayLike, actual: ArrayLike, edges: ArrayLike | None = None
+) -> float:
+    """PSI of two samples: sum over the bins of (a - e) ln(a / e), with a and e the shares of each bin.
+
+    NaN fills a bin of its own. Half a row is added to each bin, so that an empty one stays finite.
+    edges: ascending bin edges; default: the deciles of `expected`, open at both ends. It is the Jeffreys
+    divergence; without drift it is about (bins - 1) (1/n + 1/m) for n and m rows (Yurdakul 2018).
+    Raises ValueError for an empty or infinite sample, or fewer than two edges.
+    """
+    samples = [_with_gaps(name, x) for name, x in (("expected", expected), ("actual", actual))]
+    inner = np.unique(np.nanquantile(samples[0], np.linspace(0.1, 0.9, 9)))
+    edges = np.r_[-np.inf, inner, np.inf] if edges is None else np.sort(np.asarray(edges, float))
+    if len(edges) < 2:
+        raise ValueError("edges must hold at least two values: they are the ends of the bins.")
+    counts = [np.append(np.histogram(x[~np.isnan(x)], edges)[0], np.isnan(x).sum()) + 0.5 for x in samples]
+    e, a = (count / count.sum() for count in counts)
+    return float(np.sum((a - e) * np.log(a / e)))
+
+
+def _with_gaps(name: str, values: ArrayLike) -> np.ndarray:
+    """Values as floats, NaN allowed; not all of them missing."""
+    array = np.asarray(values, dtype=float).ravel()
+    if np.isnan(array).all() or np.isinf(array).any():
+        raise ValueError(f"{name} holds no number, or an infinite one: check the column.")
+    return array
+
+
+def gini(counts: ArrayLike) -> float:
+    """Gini index of counts such as exposures: 0 when all are equal, near 1 when one has nearly everything.
+
+    Raises ValueError for negative counts, or when all are zero.
+    """
+    ordered = np.sort(_array("counts", counts, ndim=1, low=0))
+    if not ordered.sum():
+        raise ValueError("counts are all zero: there is nothing to share.")
+    n = len(ordered)
+    return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * ordered.sum()))
+
+
 # ------------------------------------------------------------------- uncertainty
 
 

@@ -711,7 +711,39 @@ def one_class(function: Callable, *more: object, classes: tuple = (0, 1), **opti
     return [(function, ([c] * 4, S, *more), options, f"y_true holds no {names[c]}") for c in classes]
 
 
+# ------------------------------------------------------- distributions: drift and exposure
+
+
+def test_psi_without_drift_is_what_its_null_expectation_says():
+    rng = np.random.default_rng(0)
+    values = [m.population_stability_index(rng.normal(size=500), rng.normal(size=300)) for _ in range(300)]
+    assert np.mean(values) == pytest.approx(9 * (1 / 500 + 1 / 300), rel=0.15)
+
+
+def test_psi_is_the_sum_by_hand_symmetric_and_sees_gaps():
+    a, b = [1.0, 1.0, 2.0, NAN], [1.0, 2.0, 2.0, 2.0]
+    e, c = np.array([2.5, 1.5, 1.5]) / 5.5, np.array([1.5, 3.5, 0.5]) / 5.5
+    by_hand = ((c - e) * np.log(c / e)).sum()
+    edges = [0.5, 1.5, 2.5]
+    assert m.population_stability_index(a, b, edges) == pytest.approx(by_hand)
+    assert m.population_stability_index(b, a, edges) == pytest.approx(by_hand)
+    assert m.population_stability_index(a, a, edges) == 0
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=30).filter(any))
+def test_gini_is_the_mean_difference_over_twice_the_mean(counts):
+    x = np.array(counts, float)
+    by_pairs = np.abs(x[:, None] - x).mean() / (2 * x.mean())
+    assert m.gini(counts) == pytest.approx(by_pairs)
+    assert -1e-12 <= m.gini(counts) < 1
+
+
 BAD_CALLS = [
+    (m.population_stability_index, ([NAN, NAN], [1.0]), {}, "expected holds no number"),
+    (m.population_stability_index, ([1.0], [np.inf]), {}, "actual holds no number, or an infinite"),
+    (m.population_stability_index, ([1.0], [1.0]), {"edges": [0]}, "at least two"),
+    (m.gini, ([-1, 2],), {}, "counts"),
+    (m.gini, ([0, 0],), {}, "all zero"),
     *unscored(m.decision_table),
     *one_class(m.decision_table),
     (m.decision_table, (Y, S, [0.1, NAN]), {}, "thresholds contains NaN"),
