@@ -517,6 +517,8 @@ def population_stability_index(
     Raises ValueError for an empty or infinite sample, or fewer than two edges.
     """
     samples = [_with_gaps(name, x) for name, x in (("expected", expected), ("actual", actual))]
+    if np.isnan(samples[0]).all():
+        raise ValueError("expected holds no number: compare with a sample that has some.")
     inner = np.unique(np.nanquantile(samples[0], np.linspace(0.1, 0.9, 9)))
     edges = np.r_[-np.inf, inner, np.inf] if edges is None else np.sort(np.asarray(edges, float))
     if len(edges) < 2:
@@ -527,10 +529,10 @@ def population_stability_index(
 
 
 def _with_gaps(name: str, values: ArrayLike) -> np.ndarray:
-    """Values as floats, NaN allowed; not all of them missing."""
+    """Values as floats; NaN is allowed, infinity is not."""
     array = np.asarray(values, dtype=float).ravel()
-    if np.isnan(array).all() or np.isinf(array).any():
-        raise ValueError(f"{name} holds no number, or an infinite one: check the column.")
+    if not array.size or np.isinf(array).any():
+        raise ValueError(f"{name} is empty, or holds infinity: check the column.")
     return array
 
 
