@@ -378,13 +378,14 @@ def whiteboard(title: str, blocks: Mapping[str, Sequence[str]]) -> Axes:
     """
     if len(blocks) > len(LEVEL_COLORS):
         raise ValueError(f"A whiteboard has five columns; {len(blocks)} blocks do not fit. Merge some.")
-    ax = plt.subplots(figsize=(12, 5.2))[1]
-    for x, ((heading, lines), color) in enumerate(zip(blocks.items(), LEVEL_COLORS.values(), strict=False)):
+    bodies = ["\n\n".join(textwrap.fill(line, 25) for line in lines) for lines in blocks.values()]
+    height = 0.8 + 0.22 * max(body.count("\n") + 1 for body in bodies)  # inches: the headings, then each line
+    ax = plt.subplots(figsize=(12, height + 0.5))[1]
+    for x, (heading, body, color) in enumerate(zip(blocks, bodies, LEVEL_COLORS.values(), strict=False)):
         ax.text(x, 0, heading, fontsize=14, fontweight="bold", color=color, va="top")
-        body = "\n\n".join(textwrap.fill(line, 25) for line in lines)
-        ax.text(x, -0.1, body, fontsize=11.5, va="top", linespacing=1.25)
+        ax.text(x, -0.45, body, fontsize=11.5, va="top", linespacing=1.25)
         ax.axvline(x - 0.06, color=color, linewidth=2)
     ax.set_title(title, pad=14)
-    ax.set(xlim=(-0.1, len(blocks)), ylim=(-1, 0.05))
+    ax.set(xlim=(-0.1, len(blocks)), ylim=(-height, 0.05))
     ax.axis("off")
     return ax

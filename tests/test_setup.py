@@ -512,8 +512,11 @@ def test_bench_runs_every_script_or_those_named(start, folder, calls, capsys):
     assert capsys.readouterr().err == "No benchmark c. There are: a, b.\n"
 
 
+# A shell that starts a job in the background has it ignore Ctrl-C, and every child inherits that; a terminal
+# does not.
 RUN = """
-import importlib.util, sys
+import importlib.util, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 spec = importlib.util.spec_from_file_location("start", sys.argv[1])
 start = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(start)
