@@ -10,9 +10,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HELPERS = ROOT / "helpers"
 FLOORS = [
-    {"datasets", "downloads", "shifts", "world", "simulator"},
+    {"datasets", "downloads", "shifts", "world", "simulator", "catalog"},
     {"metrics", "uncertainty", "capacity", "figures"},
-    {"architecture", "retrieval", "features", "feature_store", "privacy", "ranking"},
+    {
+        "architecture",
+        "retrieval",
+        "large_index",
+        "two_stage",
+        "features",
+        "feature_store",
+        "privacy",
+        "ranking",
+    },
     {"serving", "experiments", "monitoring"},
     {"search", "fraud", "feed"},
     {"exercises", "interview", "widgets"},
