@@ -724,6 +724,18 @@ def paired_bootstrap_interval(
     )
 
 
+def mean_interval(values: ArrayLike, **keywords: Any) -> Interval:
+    """Bootstrap interval of the mean of values, such as one a query or a user; see `bootstrap_interval`.
+
+    values: shape (n,). Give one value a unit that was drawn independently: rows of one user are not.
+    """
+    return bootstrap_interval(_mean, values, **keywords)
+
+
+def _mean(values: np.ndarray, sample_weight: np.ndarray) -> float:
+    return float(np.average(values, weights=sample_weight))
+
+
 def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     """Wilson interval of a proportion: honest also near 0 and 1, and for few trials."""
     n = _integer("n", n)

@@ -861,3 +861,15 @@ def test_every_public_function_is_in_the_table_of_bad_inputs():
         if function.__module__ == m.__name__ and not name.startswith("_")
     }
     assert public == {function for function, *_ in BAD_CALLS}
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_theory():
+    values = np.random.default_rng(0).exponential(size=2000)
+    interval, error = m.mean_interval(values), values.std() / np.sqrt(2000)
+    assert interval.estimate == pytest.approx(values.mean())
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+
+
+def test_the_interval_of_a_mean_passes_its_settings_on():
+    values = np.arange(50)
+    assert m.mean_interval(values, level=0.5).low > m.mean_interval(values, level=0.99).low
