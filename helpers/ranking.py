@@ -1,0 +1,110 @@
+"""Recommending the next thing that somebody likes: requests out of a log, candidate lists, and their hits."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.sparse import csr_matrix
+
+NOT_FOUND = np.iinfo(np.int64).max  # the rank of an item that a list does not hold
+
+
+class LikeLog:
+    """A log of likes and dislikes, and requests out of it: each asks for the next item that a user liked.
+
+    Rows are sorted by time. A request is the number of a row that holds a like; what a request may know of
+    its user are the rows of the same user that are strictly older.
+    """
+
+    def __init__(self, users: ArrayLike, items: ArrayLike, liked: ArrayLike, time: ArrayLike) -> None:
+        """Take four columns of one length, in any order. `items`: any ids; they become 0 to n_items - 1.
+
+        Raises ValueError when the columns differ in length or nothing was liked.
+        """
+        columns = {"user": np.asarray(users), "item": items, "liked": np.asarray(liked, bool), "time": time}
+        if len({len(column) for column in columns.values()}) > 1 or not columns["liked"].any():
+            raise ValueError(
+                "The log needs users, items, liked and time of one length, and at least one like."
+            )
+        table = pd.DataFrame(columns).sort_values("time", kind="stable", ignore_index=True)
+        self.users, self.liked, self.time = (table[name].to_numpy() for name in ("user", "liked", "time"))
+        self.items, self.item_ids = pd.factorize(table["item"], sort=True)
+        self.n_items = len(self.item_ids)
+        self._rows_of = table.groupby("user").indices
+        self._likes_before = table.groupby("user")["liked"].cumsum().to_numpy() - self.liked
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.items)
+
+    def requests(self, start: int, end: int, size: int, min_likes: int = 5, seed: int = 0) -> np.ndarray:
+        """Draw `size` rows, from start up to end, that hold a like of a user who had `min_likes` before.
+
+        Raises ValueError when there are fewer such rows.
+        """
+        rows = np.arange(start, end)
+        rows = rows[self.liked[rows] & (self._likes_before[rows] >= min_likes)]
+        if len(rows) < size:
+            raise ValueError(
+                f"Only {len(rows)} rows hold a request; ask for no more, or take more of the log."
+            )
+        return np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
+
+    def past(self, row: int, delay: str = "0s") -> np.ndarray:
+        """Return the rows of the same user that are older than `row` by more than `delay`, oldest first."""
+        rows = self._rows_of[self.users[row]]
+        return rows[self.time[rows] < self.time[row] - pd.Timedelta(delay)]
+
+    def history(self, rows: Sequence[int], last: int = 20, delay: str = "0s") -> csr_matrix:
+        """Return for each request ones at the newest `last` items that its user liked: (rows, items)."""
+        pasts = (self.past(row, delay) for row in rows)
+        return self._ones([self.items[past[self.liked[past]][-last:]] for past in pasts])
+
+    def seen(self, rows: Sequence[int]) -> csr_matrix:
+        """Return, for each request, ones at the items that its user had rated before: (rows, items)."""
+        return self._ones([self.items[self.past(row)] for row in rows])
+
+    def likes(self, end: int) -> csr_matrix:
+        """Return who liked what before row `end`: ones, shape (users, items)."""
+        old = np.flatnonzero(self.liked[:end])
+        users = pd.factorize(self.users[old])[0]
+        return csr_matrix(
+            (np.ones(len(old), np.float32), (users, self.items[old])), (users.max() + 1, self.n_items)
+        )
+
+    def likes_within(self, rows: ArrayLike, window: str) -> np.ndarray:
+        """Count for each request everybody's likes of each item in the `window` before: (rows, items)."""
+        until = np.searchsorted(self.time, self.time[rows])
+        since = np.searchsorted(self.time, self.time[rows] - pd.Timedelta(window))
+        counts = np.zeros((len(until), self.n_items), np.float32)
+        for row, low, high in zip(counts, since, until, strict=True):
+            np.add.at(row, self.items[low:high][self.liked[low:high]], 1)
+        return counts
+
+    def _ones(self, lists: Sequence[np.ndarray]) -> csr_matrix:
+        """Return a matrix with a row a list, and a one at each of its items."""
+        row = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
+        shape = (len(lists), self.n_items)
+        return csr_matrix((np.ones(len(row), np.float32), (row, np.concatenate(lists))), shape)
+
+
+def top_k(scores: ArrayLike, k: int, allowed: ArrayLike | None = None) -> np.ndarray:
+    """Return the k items with the highest scores above zero of each row, best first; -1 where there are fewer.
+
+    scores: shape (rows, items). allowed: which items may be shown, same shape. Ties go to the lower item.
+    """
+    scores = np.asarray(scores, float)
+    if allowed is not None:
+        scores = np.where(allowed, scores, 0)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.where(np.take_along_axis(scores, order, axis=1) > 0, order, -1)
+
+
+def rank_of(lists: ArrayLike, target: ArrayLike) -> np.ndarray:
+    """Return the position of each row's target in its list, from 0; `NOT_FOUND` where the list lacks it.
+
+    lists: shape (rows, k). target: shape (rows,).
+    """
+    found = np.asarray(lists) == np.asarray(target)[:, None]
+    return np.where(found.any(axis=1), found.argmax(axis=1), NOT_FOUND)

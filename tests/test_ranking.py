@@ -1,0 +1,104 @@
+"""Requests out of a log see the past alone; lists and ranks agree with a naive count."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers.datasets import load_movielens_ratings
+from helpers.ranking import NOT_FOUND, LikeLog, rank_of, top_k
+
+MINUTES = [0, 10, 10, 20, 30, 40]
+USERS = [1, 2, 1, 1, 1, 2]
+ITEMS = [50, 50, 70, 60, 80, 70]
+LIKED = [1, 1, 0, 1, 1, 1]
+
+
+def at(minutes):
+    return pd.Timestamp("2025-01-01") + pd.to_timedelta(minutes, unit="min")
+
+
+@pytest.fixture
+def log():
+    order = [3, 0, 5, 1, 4, 2]  # a log may come in any order
+    columns = (np.array(column)[order] for column in (USERS, ITEMS, LIKED))
+    return LikeLog(*columns, at(MINUTES)[order])
+
+
+def test_rows_are_sorted_by_time_and_items_are_numbered(log):
+    assert list(log.item_ids) == [50, 60, 70, 80] and log.n_items == 4 and len(log) == 6
+    assert list(log.time) == sorted(log.time)
+
+
+def test_a_request_sees_only_what_its_user_did_strictly_earlier(log):
+    assert log.history([4]).toarray().tolist() == [[1, 1, 0, 0]]
+    assert log.seen([4]).toarray().tolist() == [[1, 1, 1, 0]]
+    assert log.history([4], last=1).toarray().tolist() == [[0, 1, 0, 0]]
+
+
+def test_a_delay_hides_the_newest_rows(log):
+    assert log.history([4], delay="10min").toarray().tolist() == [[1, 0, 0, 0]], (
+        "exactly 10 minutes old: hidden"
+    )
+    assert log.history([4], delay="9min").toarray().tolist() == [[1, 1, 0, 0]]
+
+
+def test_rows_at_the_same_moment_do_not_see_each_other():
+    log = LikeLog([1, 1, 1], [5, 6, 7], [1, 1, 1], at([0, 10, 10]))
+    assert log.seen([1, 2]).toarray().tolist() == [[1, 0, 0], [1, 0, 0]]
+
+
+def test_requests_are_likes_of_users_who_liked_enough_before(log):
+    assert set(log.requests(0, 6, 3, min_likes=1)) == {3, 4, 5}
+    assert set(log.requests(0, 6, 1, min_likes=2)) == {4}
+    assert set(log.requests(0, 4, 1, min_likes=1)) == {3}
+    with pytest.raises(ValueError, match="Only 1 rows hold a request"):
+        log.requests(0, 6, 2, min_likes=2)
+
+
+def test_likes_stop_before_the_given_row(log):
+    assert log.likes(6).sum() == 5
+    assert log.likes(4).sum(axis=0).tolist() == [[2, 1, 0, 0]]
+
+
+def test_likes_within_counts_everybody_in_the_window_alone(log):
+    assert log.likes_within([5], "20min").tolist() == [[0, 1, 0, 1]]
+    assert log.likes_within([5], "1h").tolist() == [[2, 1, 0, 1]]
+
+
+def test_a_log_that_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match="of one length"):
+        LikeLog([1, 2], [1], [1, 1], at([0, 1]))
+    with pytest.raises(ValueError, match="at least one like"):
+        LikeLog([1], [1], [0], at([0]))
+
+
+def test_the_past_of_real_ratings_agrees_with_a_filter_of_the_table():
+    ratings = load_movielens_ratings().rename(columns={"rated_at": "time"})
+    log = LikeLog(ratings.user_id, ratings.movie_id, ratings.rating >= 4, ratings.time)
+    for row in log.requests(0, len(log), 20):
+        older = ratings[(ratings.user_id == log.users[row]) & (ratings.time < log.time[row])]
+        seen = log.item_ids[log.seen([row]).indices]
+        assert sorted(seen) == sorted(older.movie_id)
+        likes = older[older.rating >= 4].sort_values("time", kind="stable").movie_id.tail(20)
+        assert sorted(log.item_ids[log.history([row]).indices]) == sorted(likes)
+
+
+# ---------------------------------------------------------------- lists
+
+SCORES = st.lists(st.lists(st.integers(-2, 5), min_size=6, max_size=6), min_size=1, max_size=4)
+
+
+@given(SCORES, st.integers(1, 6), st.integers(0, 63))
+def test_top_k_is_the_sorted_list_of_allowed_items_above_zero(scores, k, mask):
+    allowed = np.array([mask >> i & 1 for i in range(6)], bool)
+    lists = top_k(scores, k, np.tile(allowed, (len(scores), 1)))
+    for row, shown in zip(scores, lists, strict=True):
+        naive = sorted((i for i in range(6) if allowed[i] and row[i] > 0), key=lambda i: (-row[i], i))[:k]
+        assert list(shown) == naive + [-1] * (k - len(naive))
+
+
+def test_rank_of_finds_the_position_or_says_that_there_is_none():
+    lists = [[4, 2, 9], [1, -1, -1], [7, 8, 9]]
+    assert list(rank_of(lists, [9, 1, 5])) == [2, 0, NOT_FOUND]
