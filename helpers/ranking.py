@@ -90,7 +90,7 @@ class LikeLog:
 
 
 def top_k(scores: ArrayLike, k: int, allowed: ArrayLike | None = None) -> np.ndarray:
-    """Return the k items with the highest scores above zero of each row, best first; -1 where there are fewer.
+    """Return each row's k items with the highest scores above zero, best first; -1 where it has fewer.
 
     scores: shape (rows, items). allowed: which items may be shown, same shape. Ties go to the lower item.
     """
