@@ -724,16 +724,19 @@ def paired_bootstrap_interval(
     )
 
 
-def mean_interval(values: ArrayLike, **keywords: Any) -> Interval:
-    """Bootstrap interval of the mean of values, such as one a query or a user; see `bootstrap_interval`.
+def mean_interval(values: ArrayLike, unit: ArrayLike | None = None, **keywords: Any) -> Interval:
+    """Bootstrap interval of the mean of values; see `bootstrap_interval`.
 
-    values: shape (n,). Give one value a unit that was drawn independently: rows of one user are not.
+    values, unit: shape (n,). When rows belong together, as those of one user do, name the owner of each row
+    in `unit`: whole units are drawn then, and the mean stays that of the rows.
     """
-    return bootstrap_interval(_mean, values, **keywords)
+    owners = np.arange(len(values)) if unit is None else np.asarray(unit)
+    table = pd.Series(np.asarray(values, float)).groupby(owners).agg(["sum", "size"])
+    return bootstrap_interval(_ratio_of_sums, table["sum"], table["size"], **keywords)
 
 
-def _mean(values: np.ndarray, sample_weight: np.ndarray) -> float:
-    return float(np.average(values, weights=sample_weight))
+def _ratio_of_sums(total: np.ndarray, rows: np.ndarray, sample_weight: np.ndarray) -> float:
+    return float(total @ sample_weight / (rows @ sample_weight))
 
 
 def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval:

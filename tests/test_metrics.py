@@ -873,3 +873,13 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_theory():
 def test_the_interval_of_a_mean_passes_its_settings_on():
     values = np.arange(50)
     assert m.mean_interval(values, level=0.5).low > m.mean_interval(values, level=0.99).low
+
+
+def test_rows_that_belong_together_are_drawn_together():
+    unit = np.repeat(np.arange(100), 20)
+    values = np.random.default_rng(0).normal(size=100)[unit]  # 20 copies: 100 observations, not 2,000
+    together = m.mean_interval(values, unit)
+    error = values[::20].std() / 10
+    assert together.estimate == pytest.approx(values.mean())
+    assert together.high - together.low == pytest.approx(2 * 1.96 * error, rel=0.15)
+    assert m.mean_interval(values).high < together.high
