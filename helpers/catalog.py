@@ -156,7 +156,9 @@ class Catalog:
         lanes = self._lanes("video", ids, RANK + 1)
         latent = _normal(256 * NEAR).take(lanes[..., :RANK], mode="clip")  # faster than plain indexing
         latent += self._latent_centers[self.component_of(ids)]
-        return (latent @ self._directions) * (self._unit * _norms()[lanes[..., RANK]])[..., None]
+        vectors = latent @ self._directions
+        vectors *= (self._unit * _norms()[lanes[..., RANK]])[..., None]
+        return vectors
 
     def component_of(self, ids: ArrayLike) -> np.ndarray:
         """Return the component of each video, shaped as `ids`."""
