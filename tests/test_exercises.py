@@ -5,10 +5,18 @@ import pandas as pd
 import pytest
 
 from helpers.capacity import units
-from helpers.exercises import Exercise, Mistake, Verdict, clarification_and_metrics, data_and_features, reveal
+from helpers.exercises import (
+    Exercise,
+    Mistake,
+    Verdict,
+    architecture,
+    clarification_and_metrics,
+    data_and_features,
+    reveal,
+)
 from helpers.features import parity
 
-MODULES = (clarification_and_metrics, data_and_features)
+MODULES = (clarification_and_metrics, architecture, data_and_features)
 EXERCISES = [exercise for module in MODULES for exercise in module.ALL]
 MISTAKES = [(exercise, mistake) for exercise in EXERCISES for mistake in exercise.mistakes]
 
@@ -134,7 +142,42 @@ def merged_and_unlike(offline, online):
     return [name for name in offline if name != "request_id" and (both[name] != both[f"{name} online"]).any()]
 
 
+def ranked(search, lists, k):
+    query, ids = search[0], [i for members in lists for i in search[2][members]]
+    return sorted(ids, key=lambda i: -search[3][i] @ query)[:k]
+
+
+def best_lists(search):
+    return sorted(range(len(search[1])), key=lambda i: -search[1][i] @ search[0])
+
+
+def slowest_of_all(stages):
+    slowest = [max(draws) for draws in np.transpose([stage for group in stages for stage in group])]
+    return np.quantile(slowest, 0.99)
+
+
 WRITTEN_OTHERWISE = [
+    (architecture.ivf_search, "too many", lambda *s: list(range(len(s[3])))),
+    (architecture.ivf_search, "best list only", lambda *s: ranked(s, best_lists(s)[:1], s[5])),
+    (architecture.ivf_search, "first lists", lambda *s: ranked(s, range(s[4]), s[5])),
+    (architecture.ivf_search, "exact", lambda *s: np.argsort(s[3] @ s[0])[::-1][: s[5]]),
+    (
+        architecture.ivf_search,
+        "worst first",
+        lambda *s: ranked(s, best_lists(s)[: s[4]], None)[-1 : -s[5] - 1 : -1],
+    ),
+    (
+        architecture.ivf_search,
+        "worst first",
+        lambda *s: ranked(s, best_lists(s)[: s[4]], s[5])[::-1],
+    ),
+    (architecture.pick_k, "largest", lambda t, b, tol: max(k for k in t.index if t["p99_ms"][k] <= b)),
+    (architecture.pick_k, "no budget", lambda t, b, tol: t.sort_values("quality").index[-1]),
+    (architecture.sum_of_stages, "max over groups", slowest_of_all),
+    (architecture.sum_of_stages, "adds p99s", lambda s: sum(np.quantile(x, 0.99) for g in s for x in g)),
+    (architecture.servers_needed, "rounded down", lambda q, ms, u: round(q * ms / u / 1000)),
+    (architecture.servers_needed, "rounded down", lambda q, ms, u: int(q / (1000 / ms) / u)),
+    (architecture.servers_needed, "not rounded", lambda q, ms, u: q / (1000 / ms * u)),
     (data_and_features.as_of_join, "sorted", newest_by_time),
     (
         data_and_features.as_of_join,
@@ -193,6 +236,89 @@ def test_the_parity_tables_hold_a_shifted_feature_that_no_distribution_shows():
 def test_the_story_of_the_leaks_tells_of_each_key():
     story = data_and_features.SIX_LEAKS_STORY
     assert all(story.count(f"- `{key}` ") == 1 for key in data_and_features.LEAKS)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Series])
+def test_the_ids_found_may_come_in_any_sequence(kind):
+    exercise = architecture.ivf_search
+    assert exercise.judge(lambda *s: kind(ranked(s, best_lists(s)[: s[4]], s[5])))[0] is Verdict.RIGHT
+
+
+def test_an_ivf_search_of_all_lists_is_exact_and_a_short_one_is_shorter():
+    search = architecture.ivf_search.solved()
+    query, centroids, lists, vectors, *_ = architecture.SEARCHES[0]
+    exact = np.argsort(-(vectors @ query))
+    np.testing.assert_array_equal(search(query, centroids, lists, vectors, len(lists), 60), exact)
+    assert len(search(*architecture.SEARCHES[2])) < architecture.SEARCHES[2][5]
+
+
+@pytest.mark.parametrize("method", ["higher", "lower", "nearest"])
+def test_a_percentile_may_be_taken_by_any_method(method):
+    def p99(stages):
+        return np.percentile(np.sum([np.max(g, axis=0) for g in stages], axis=0), 99, method=method)
+
+    assert architecture.sum_of_stages.judge(p99)[0] is Verdict.RIGHT
+
+
+def test_percentiles_add_if_all_stages_are_slow_in_the_same_requests():
+    (stages,) = architecture.REQUESTS[0]
+    together = [[np.sort(stage) for stage in group] for group in stages]
+    p99 = architecture.sum_of_stages.solved()
+    added = sum(max(np.percentile(stage, 99) for stage in group) for group in together)
+    assert p99(together) == pytest.approx(added)
+    assert p99(stages) < 0.9 * added
+
+
+@pytest.mark.parametrize(("qps", "ms", "utilization"), [*architecture.LOADS, (5, 1, 0.9), (58_000, 30, 0.65)])
+def test_one_server_fewer_than_needed_would_be_too_busy(qps, ms, utilization):
+    servers = architecture.servers_needed.solved()(qps, ms, utilization)
+    busy = qps * ms / 1000
+    assert busy / servers <= utilization
+    assert servers == 1 or busy / (servers - 1) > utilization
+
+
+def test_each_load_leaves_a_fraction_that_rounding_loses():
+    solve = architecture.servers_needed.solved()
+    assert all(round(q * ms / 1000 / u) == solve(q, ms, u) - 1 for q, ms, u in architecture.LOADS)
+
+
+def test_only_the_named_inputs_change_the_design():
+    too_slow, too_many = set(), set()
+    for name in [None, *architecture.INPUTS]:
+        inputs = {key: value * (10 if key == name else 1) for key, value in architecture.INPUTS.items()}
+        scan_ms = inputs["videos"] * architecture.NS_PER_VIDEO / 1e6
+        if scan_ms > architecture.BUDGET_MS * architecture.RETRIEVAL_SHARE:
+            too_slow.add(name)
+        elif inputs["peak_qps"] * scan_ms / 1000 > architecture.CORES:
+            too_many.add(name)
+    answer = architecture.turning_point.solved()
+    assert (too_slow, too_many) == ({answer["needs_index"]}, {answer["needs_machines"]})
+
+
+@pytest.mark.parametrize(
+    ("story", "names"),
+    [
+        (architecture.CEILING_STORY, architecture.ceiling.solved()),
+        (architecture.FALLBACK_STORY, architecture.RUNGS),
+        (architecture.TURNING_STORY, [*architecture.INPUTS, *architecture.turning_point.solved()]),
+        (architecture.LOG_STORY, architecture.log_columns.solved()),
+    ],
+    ids=["ceiling", "fallbacks", "turning point", "log"],
+)
+def test_a_story_tells_of_each_name_that_an_answer_needs(story, names):
+    assert all(story.count(f"- `{name}`: ") == 1 for name in names)
+
+
+def test_every_fallback_and_every_column_is_one_of_those_to_choose_from():
+    assert set(architecture.FALLBACKS.values()) < set(architecture.RUNGS)
+    assert set(architecture.NEEDED.values()) < set(architecture.LOG_COLUMNS) - set(architecture.KEPT)
+
+
+def test_a_retry_or_an_error_page_is_named_at_any_failure():
+    retried = architecture.FALLBACKS | {"feature store down": "retry"}
+    closed = architecture.FALLBACKS | {"experiment assignment down": "error page"}
+    assert "adds load" in architecture.fallback_order.judge(retried)[1]
+    assert "last rung" in architecture.fallback_order.judge(closed)[1]
 
 
 def test_a_function_that_only_prints_is_told_to_return():
