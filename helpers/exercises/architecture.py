@@ -678,8 +678,8 @@ TURNING_STORY = (
     + "\n".join(f"- `{name}`: {value:,}" for name, value in INPUTS.items())
     + "\n\nAnswer:\n\n"
     "- `largest_catalog`: how many videos can a scan read within its share of the budget?\n"
-    "- `needs_index`: which input, if it alone grew ten times, would make one scan too slow, so that you need "
-    "an index?\n"
+    "- `needs_index`: which input, if it alone grew ten times, would make one scan too slow, so that you "
+    "need an index?\n"
     "- `needs_machines`: which one would leave each scan fast enough, but need more than one machine?"
 )
 LARGEST = BUDGET_MS * RETRIEVAL_SHARE * 1e6 / NS_PER_VIDEO
