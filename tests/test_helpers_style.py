@@ -30,6 +30,7 @@ NEIGHBORS = {  # the imports on one floor, each for its reason
     "downloads": {"datasets"},  # the same tables, larger: the same schemas and errors
     "world": {"shifts"},  # a shift happens to it
     "simulator": {"datasets", "shifts", "world"},  # writes the log of the world
+    "catalog": {"shifts", "simulator"},  # the same checks of sizes, the same random coins
     "feature_store": {"features"},  # keeps the declared features
     "exercises": {"interview"},  # judges the answers to its questions
 }
