@@ -224,9 +224,9 @@ def test_a_search_uses_its_threads_and_gives_them_back(monkeypatch):
     used, search = [], index._index.search
 
     class Spy:
-        def search(self, *arguments):
+        def search(self, *arguments, **keywords):
             used.append(faiss.omp_get_max_threads())
-            return search(*arguments)
+            return search(*arguments, **keywords)
 
     monkeypatch.setattr(index, "_index", Spy())
     index.search(QUERIES, K)
@@ -257,18 +257,27 @@ def test_the_memory_is_what_the_codes_take():
 
 
 @pytest.mark.parametrize(
-    ("n", "kind"),
+    ("arguments", "index"),
     [
-        (1, ExactIndex()),
-        (20_000, ExactIndex()),
-        (100_000, FaissIndex("PQ32x4fs")),
-        (1_000_000, FaissIndex("IVF2048,PQ32x4fsr", train_rows=102_400)),
-        (10_000_000, FaissIndex("IVF8192,PQ32x4fsr", train_rows=409_600)),
+        ([1], ExactIndex()),
+        ([20_000], ExactIndex()),
+        ([20_001, 7, 3], FaissIndex("PQ7x4fs", seed=3)),
+        ([200_000], FaissIndex("PQ64x4fs")),
+        ([200_001, 32], FaissIndex("IVF1024,PQ32x4fsr", train_rows=51_200)),
+        ([1_000_000], FaissIndex("IVF2048,PQ64x4fsr", train_rows=102_400)),
+        ([10_000_000], FaissIndex("IVF8192,PQ64x4fsr", train_rows=409_600)),
     ],
 )
-def test_the_default_index_grows_with_the_catalog(n, kind):
-    chosen = default_index(n)
-    assert type(chosen) is type(kind) and vars(chosen) == vars(kind)
+def test_the_default_index_grows_with_the_catalog(arguments, index):
+    chosen = default_index(*arguments)
+    assert type(chosen) is type(index) and vars(chosen) == vars(index)
+
+
+@pytest.mark.parametrize("dims", [5, 32])
+def test_the_default_codes_suit_any_number_of_dimensions(dims):
+    index = default_index(20_001, dims).fit(VECTORS[:, :dims])
+    truth, _ = ExactIndex().fit(VECTORS[:, :dims]).search(QUERIES[:, :dims], K)
+    assert recall(index.search(QUERIES[:, :dims], K)[0], truth).estimate > 0.97
 
 
 # ---------------------------------------------------------------- versions
