@@ -1,11 +1,12 @@
-"""Recommending the next thing that somebody likes: requests out of a log, candidate lists, and their hits."""
+"""Recommending what somebody likes next: requests out of a log, candidate sources, hits, and features."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags
+from sklearn.decomposition import TruncatedSVD
 
 TIE = 1e-12  # what one item number weighs beside a score: it breaks ties and nothing else
 NOT_FOUND = np.iinfo(np.int64).max  # the rank of an item that a list does not hold
@@ -90,6 +91,39 @@ class LikeLog:
         return csr_matrix((np.ones(len(row), np.float32), (row, np.concatenate(lists))), shape)
 
 
+# ------------------------------------------------------------------- candidate sources
+
+
+def taste_vectors(likes: csr_matrix, dims: int = 32, seed: int = 0) -> np.ndarray:
+    """Return a vector for each item, shape (items, dims), by a truncated SVD of who liked what.
+
+    With fewer than `dims` users or items there are as many dimensions as those.
+    """
+    return TruncatedSVD(min(dims, *likes.shape), random_state=seed).fit(likes).components_.T
+
+
+def liked_together(likes: csr_matrix) -> csr_matrix:
+    """Return the cosine of every two items over the users who liked them: shape (items, items)."""
+    scale = diags(1 / np.sqrt(np.maximum(likes.sum(axis=0).A1, 1)))
+    return scale @ (likes.T @ likes) @ scale
+
+
+def source_scores(log: LikeLog, rows: ArrayLike, end: int) -> dict[str, np.ndarray]:
+    """Score all items for each request in three ways: arrays of shape (rows, items), higher is better.
+
+    taste: items near to the sum of the vectors of what the user liked. together: items that the same users
+    liked. this year: what everybody liked in the year before the request. The first two know the log up to
+    row `end` alone; what a user did is known up to the request.
+    """
+    likes, history = log.likes(end), log.history(rows)
+    vectors = taste_vectors(likes)
+    return {
+        "taste": history @ vectors @ vectors.T,
+        "together": (history @ liked_together(likes)).toarray(),
+        "this year": log.likes_within(rows, "365D"),
+    }
+
+
 def top_k(scores: ArrayLike, k: int, allowed: ArrayLike | None = None) -> np.ndarray:
     """Return each row's k items with the highest scores above zero, best first; -1 where it has fewer.
 
@@ -109,3 +143,38 @@ def rank_of(lists: ArrayLike, target: ArrayLike) -> np.ndarray:
     """
     found = np.asarray(lists) == np.asarray(target)[:, None]
     return np.where(found.any(axis=1), found.argmax(axis=1), NOT_FOUND)
+
+
+# ------------------------------------------------------------------- features of candidates
+
+
+def candidate_table(
+    log: LikeLog,
+    rows: ArrayLike,
+    end: int,
+    scores: Mapping[str, np.ndarray],
+    lists: Mapping[str, np.ndarray],
+    tags: np.ndarray,
+    year: np.ndarray,
+) -> pd.DataFrame:
+    """Return a row for each request and candidate, with features, and whether the candidate was wanted.
+
+    scores, lists: of each source, from `source_scores` and `top_k`; a candidate is in one list or more.
+    tags: shape (items, tags), zeros and ones. year: shape (items,).
+
+    Columns: for each source the logarithm of the candidate's rank among those of the request; the same for
+    being liked together with the user's last three likes; `tags`, how much of what the user liked has the
+    tags of the candidate, added up; `years apart` from the user's mean year; `year`; `request`, a position
+    in `rows`; `item`; `wanted`.
+    """
+    pools = [np.setdiff1d(np.concatenate(row), [-1]) for row in zip(*lists.values(), strict=True)]
+    request, item = np.repeat(np.arange(len(pools)), [len(pool) for pool in pools]), np.concatenate(pools)
+    recent = (log.history(rows, last=3) @ liked_together(log.likes(end))).toarray()
+    score = {name: values[request, item] for name, values in {**scores, "recent likes": recent}.items()}
+    table = np.log1p(pd.DataFrame(score).groupby(request).rank(ascending=False))
+    history = log.history(rows)
+    share = 1 / history.sum(axis=1).A1[request]
+    table["tags"] = ((history @ tags)[request] * tags[item]).sum(axis=1) * share
+    table["years apart"] = year[item] - (history @ year)[request] * share
+    wanted = item == log.items[np.asarray(rows)][request]
+    return table.assign(year=year[item], request=request, item=item, wanted=wanted)

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.datasets import load_movielens_ratings
-from helpers.ranking import NOT_FOUND, LikeLog, rank_of, top_k
+from helpers.ranking import (
+    NOT_FOUND,
+    LikeLog,
+    candidate_table,
+    liked_together,
+    rank_of,
+    source_scores,
+    taste_vectors,
+    top_k,
+)
 
 MINUTES = [0, 10, 10, 20, 30, 40]
 USERS = [1, 2, 1, 1, 1, 2]
@@ -102,3 +111,69 @@ def test_top_k_is_the_sorted_list_of_allowed_items_above_zero(scores, k, mask):
 def test_rank_of_finds_the_position_or_says_that_there_is_none():
     lists = [[4, 2, 9], [1, -1, -1], [7, 8, 9]]
     assert list(rank_of(lists, [9, 1, 5])) == [2, 0, NOT_FOUND]
+
+
+# ---------------------------------------------------------------- sources and features
+
+
+@pytest.fixture(scope="module")
+def two_camps():
+    """Twenty users like items 0 to 4 or 5 to 9, one a minute; two of them the last of their camp, later."""
+    users = np.repeat(np.arange(20), 4)
+    items = np.tile([0, 1, 2, 3], 20) + 5 * (users % 2)
+    last = np.array([4, 9])
+    return LikeLog(
+        np.append(users, [0, 1]),
+        np.append(items, last),
+        np.ones(82, bool),
+        at(np.append(np.arange(80), [90, 91])),
+    )
+
+
+@pytest.mark.parametrize("source", ["taste", "together"])
+def test_a_personal_source_stays_in_the_users_camp(two_camps, source):
+    first, second = source_scores(two_camps, [80, 81], 80)[source]
+    assert first[:4].min() > first[5:].max() + 0.1
+    assert second[5:9].min() > second[:5].max() + 0.1
+
+
+def test_the_personal_sources_do_not_see_what_came_after_the_end(two_camps):
+    scores = source_scores(two_camps, [80, 81], 80)
+    assert scores["taste"][:, [4, 9]] == pytest.approx(0, abs=1e-6)
+    assert scores["together"][:, [4, 9]].tolist() == [[0, 0], [0, 0]]
+    assert source_scores(two_camps, [81], 80)["this year"][0, 4] == 1, "the fresh list saw it a minute before"
+
+
+def test_liked_together_is_the_cosine_of_the_columns(two_camps):
+    likes = two_camps.likes(82)
+    columns = likes.toarray().T
+    norms = np.linalg.norm(columns, axis=1)
+    naive = columns @ columns.T / np.outer(norms, norms)
+    np.testing.assert_allclose(liked_together(likes).toarray(), naive, atol=1e-6)
+
+
+def test_taste_vectors_are_the_same_for_the_same_seed(two_camps):
+    likes = two_camps.likes(80)
+    assert taste_vectors(likes, 2).shape == (10, 2)
+    assert (taste_vectors(likes, 2) == taste_vectors(likes, 2)).all()
+
+
+def test_the_candidate_table_has_a_row_for_each_candidate_and_knows_the_wanted_one(two_camps):
+    rows = [80, 81]
+    scores = source_scores(two_camps, rows, 80)
+    lists = {name: top_k(values, 3) for name, values in scores.items()} | {
+        "extra": np.array([[4, -1], [9, -1]])
+    }
+    tags, year = np.repeat(np.eye(2), 5, axis=0), np.arange(2000.0, 2010.0)
+    table = candidate_table(two_camps, rows, 80, scores, lists, tags, year)
+    for request in (0, 1):
+        mine = table[table.request == request]
+        pool = set(np.concatenate([values[request] for values in lists.values()])) - {-1}
+        assert set(mine["item"]) == pool and len(mine) == len(pool)
+        assert list(mine["item"][mine.wanted]) == [[4, 9][request]]
+        assert mine.tags.tolist() == [float(i // 5 == request) for i in mine["item"]]
+    assert table["years apart"].iloc[0] == pytest.approx(table.year.iloc[0] - 2001.5)
+    best = table[(table.request == 0)].sort_values("taste").iloc[0]
+    assert (
+        scores["taste"][0][int(best["item"])] == scores["taste"][0][table["item"][table.request == 0]].max()
+    )
