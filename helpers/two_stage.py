@@ -5,10 +5,10 @@ Each step is a plain function, so that an index, a store or a model can be excha
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Late
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,3 +144,9 @@ class Guard:
     def close(self) -> None:
         """Let the guard's thread end after the call that it may still run."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def guarded(system: TwoStage, fallbacks: Mapping[str, Callable[..., Any]], timeout_ms: float) -> TwoStage:
+    """Return the system with a new `Guard` around each step that has a fallback."""
+    guards = {name: Guard(getattr(system, name), step, timeout_ms) for name, step in fallbacks.items()}
+    return replace(system, **guards)

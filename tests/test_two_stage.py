@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.two_stage import STEPS, Guard, TwoStage, best, occurrence
+from helpers.two_stage import guarded as with_guards
 
 SMALL = st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 3)), max_size=30)
 
@@ -165,3 +166,14 @@ def test_a_success_between_failures_keeps_the_circuit_closed(guarded):
 def test_a_guard_that_makes_no_sense_is_refused(guarded, keywords):
     with pytest.raises(ValueError, match="timeout above 0 ms"):
         guarded(abs, **keywords)
+
+
+def test_a_guarded_system_answers_when_its_steps_are_down():
+    fallbacks = {"score": lambda table: table[:, 0], "features": lambda *_: np.array([[1.0], [3.0], [2.0]])}
+    system = with_guards(pipeline(features=broken, score=broken), fallbacks, timeout_ms=10_000)
+    assert list(system.recommend(np.array(1.0)).ids) == [8, 9]
+    assert [system.score.outcomes["error"], system.features.outcomes["error"]] == [1, 1]
+    with pytest.raises(ConnectionError):
+        with_guards(pipeline(retrieve=broken), fallbacks, timeout_ms=10_000).recommend(np.array(1.0))
+    for step in (system.score, system.features):
+        step.close()
