@@ -55,15 +55,14 @@ CHUNK = 2**17
 GIB = 2**30
 VERSIONS = ["numpy", "faiss-cpu", "lightgbm"]
 MACHINE = ["cpu", "cores"]
-KEY = ["videos", "spread", "index", *MACHINE, *VERSIONS]  # what tells one row from another
+KNOWN = ["videos", "spread", *MACHINE, *VERSIONS]  # what makes a measurement the same
 
 
 class Job(NamedTuple):
-    """A catalog to measure, and how many lists to search in it, up to 10 million videos."""
+    """A catalog to measure."""
 
-    n: int
+    videos: int
     spread: str = "mixture"
-    nprobe: int = 160
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,12 @@ class Plan:
     """How many requests to time, and how many queries to take the recall from."""
 
     requests: int = 1_000
-    slow: int = 50  # of what takes longer: brute force and its variants
+    slow: int = 50  # of the variants
     queries: int = 200
     users: int = 400  # whose clicks train the ranker
 
 
-UNIFORM = [Job(10**6, "uniform"), Job(10**6, "uniform", 2_048)]  # half of the lists
+UNIFORM = Job(10**6, "uniform")
 QUICK = Plan(requests=100, slow=10, queries=20, users=100)
 
 # ---------------------------------------------------------------- memory and machine
@@ -175,14 +174,27 @@ def joined(query: np.ndarray, items: np.ndarray, similarities: np.ndarray) -> np
     return table
 
 
-def index_for(n: int, nprobe: int = 160) -> ExactIndex | FaissIndex | LargeIndex:
-    """The index of each size, not yet fitted; nprobe: up to 10 million."""
-    if n <= 20_000:
+def index_for(job: Job) -> ExactIndex | FaissIndex | LargeIndex:
+    """The index of each size, not yet fitted."""
+    if job.videos <= 20_000:
         return ExactIndex()
-    if n > IN_MEMORY:
-        return LargeIndex(nprobe=1_024 if n <= 2e8 else 512, shortlist=5_000)
-    lists = 2 ** round(np.log2(4 * np.sqrt(n)))
-    return FaissIndex(f"IVF{lists},PQ32x4fsr", nprobe=nprobe, shortlist=1_000, train_rows=50 * lists)
+    if job.videos > IN_MEMORY:
+        return LargeIndex()
+    lists = 2 ** round(np.log2(4 * np.sqrt(job.videos)))
+    # A mixture has 16 directions, and `PCA16` finds them; without structure all 64 are needed.
+    factory = f"PCA16,IVF{lists},PQ16x4fsr" if job.spread == "mixture" else f"IVF{lists},PQ32x4fsr"
+    return FaissIndex(factory, train_rows=50 * lists)
+
+
+def settings(job: Job) -> list[tuple[int, int]]:
+    """The pairs of nprobe and shortlist to measure; the same index serves them all."""
+    if job.videos > 2 * 10**8:
+        return [(64, 2_000), (256, 5_000), (512, 10_000)]
+    if job.videos > IN_MEMORY:
+        return [(256, 2_000), (1_024, 5_000)]
+    if job.spread == "uniform":
+        return [(160, 1_000), (2_048, 5_000)]
+    return [(160, 1_000)] if job.videos <= 10**6 else [(192, 2_000)]
 
 
 def label(index: ExactIndex | FaissIndex | LargeIndex) -> str:
@@ -233,39 +245,57 @@ def two_stages(
 
 
 def measure(job: Job, plan: Plan, connection: multiprocessing.connection.Connection) -> None:
-    """Measure one size; send the row of the CSV and the rows of the variants."""
-    n, spread, nprobe = job
-    store = Store(Catalog(n, spread=spread))
-    index, start = index_for(n, nprobe), time.perf_counter()
-    index.fit(store.vectors) if store.in_memory else index.fit(store.catalog, progress=True)
-    row = {"videos": n, "spread": spread, "index": label(index), "build_s": time.perf_counter() - start}
-    row |= {"index_bytes_a_video": index.nbytes / n, "resident_gib": resident_bytes() / GIB}
+    """Measure one catalog; send the rows of the CSV and the rows of the variants."""
+    store, index = Store(Catalog(job.videos, spread=job.spread)), index_for(job)
+    build_s = seconds(index.fit, *([store.vectors] if store.in_memory else [store.catalog, 0, True]))
+    built = {"build_s": build_s, "index_bytes_a_video": index.nbytes / job.videos}
+    built |= {"resident_gib": resident_bytes() / GIB}
     faiss.omp_set_num_threads(1)  # from here on one request at a time is served
+    queries = store.catalog.queries(plan.queries if store.in_memory else plan.queries // 2, seed=2)
+    truth, row = brute_force(store, queries)
+    rows, others = [], []
     with threadpool_limits(1):
-        exact = ExactIndex().fit(store.vectors) if store.in_memory else None
-        queries = store.catalog.queries(plan.queries, seed=2)
-        row |= quality_of_retrieval(store, index, exact, queries)
         system, model = two_stages(store, index, plan)
-        row |= latencies(system, store.catalog, plan) | quality_of_lists(system, store, queries)
-    row |= rivals(store, exact, model, plan)
+    if job.videos <= RANK_ALL_MEASURED:
+        row |= {"rank_all_s": seconds(rank_all, store, model, queries[0])}
     with threadpool_limits(1):
-        variants = in_other_ways(system, model, store, exact, plan) if job == Job(VARIANTS_AT) else []
-    connection.send((row, variants))
+        for index.nprobe, index.shortlist in settings(job):
+            found = quality_of_retrieval(index, queries, truth) | latencies(system, store.catalog, plan)
+            found |= quality_of_lists(system, store, queries)
+            rows.append(machine() | job._asdict() | {"index": label(index)} | built | row | found)
+        if job == Job(VARIANTS_AT):
+            others = [machine() | other for other in in_other_ways(system, model, store, plan)]
+    connection.send((rows, others))
 
 
-def quality_of_retrieval(
-    store: Store, index: object, exact: ExactIndex | None, queries: np.ndarray
-) -> dict[str, float]:
-    """Recall at 10, 100 and 500 against exact search, with the interval of the second."""
-    if exact:
-        steps = tqdm(queries, "exact search", unit="query")
-        truth = np.array([exact.search(query, CANDIDATES)[0] for query in steps])
-    else:
-        truth = exact_search(store.catalog, queries, CANDIDATES, progress=True)[0]
-    found = np.array([index.search(query, CANDIDATES)[0] for query in queries])
+def brute_force(store: Store, queries: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+    """The true best of each query; how long one takes with NumPy, or how many videos a core can assign."""
+    with threadpool_limits(1):
+        if store.in_memory:
+            truth, milliseconds = searched(ExactIndex().fit(store.vectors), queries, "exact search")
+            return truth, {"brute_p50_ms": np.median(milliseconds)}
+        row = {"assignments_a_second": assignment_rate(store.catalog)}
+    return exact_search(store.catalog, queries, CANDIDATES, progress=True)[0], row
+
+
+def quality_of_retrieval(index: object, queries: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Recall at 10, 100 and 500 against exact search, with an interval at 100; ms of the index alone."""
+    index.search(queries[0], CANDIDATES)  # warm
+    found, milliseconds = searched(index, queries, "index search")
     at = {k: recall(found, truth, k) for k in (10, 100, 500)}
-    row = {f"recall_{k}": interval.estimate for k, interval in at.items()}
+    row = {"index_p50_ms": np.median(milliseconds), "index_p99_ms": np.quantile(milliseconds, 0.99)}
+    row |= {f"recall_{k}": interval.estimate for k, interval in at.items()}
     return row | {"recall_100_low": at[100].low, "recall_100_high": at[100].high}
+
+
+def searched(index: object, queries: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """The ids found for each query, searched alone, and the milliseconds it took."""
+    ids, milliseconds = [], []
+    for query in tqdm(queries, what, unit="query"):
+        start = time.perf_counter()
+        ids.append(index.search(query, CANDIDATES)[0])
+        milliseconds.append(1_000 * (time.perf_counter() - start))
+    return np.array(ids), np.array(milliseconds)
 
 
 def latencies(system: TwoStage, catalog: Catalog, plan: Plan) -> dict[str, float]:
@@ -297,20 +327,6 @@ def quality_of_lists(system: TwoStage, store: Store, queries: np.ndarray) -> dic
     return dict(zip(names, sums / len(queries), strict=True))
 
 
-def rivals(store: Store, exact: ExactIndex | None, model: LGBMClassifier, plan: Plan) -> dict[str, float]:
-    """Brute force, one thread, and the ranker over all videos, all cores: where they can be measured."""
-    catalog, row = store.catalog, {}
-    if exact:
-        with threadpool_limits(1):
-            times = [seconds(exact.search, q, CANDIDATES) for q in catalog.queries(plan.slow, seed=5)]
-        row |= {"brute_p50_ms": 1_000 * np.median(times)}
-    else:
-        row |= {"assignments_a_second": assignment_rate(catalog)}
-    if len(catalog) <= RANK_ALL_MEASURED:
-        row |= {"rank_all_s": seconds(rank_all, store, model, catalog.queries(1, seed=6)[0])}
-    return row
-
-
 def seconds(function: Callable[..., object], *arguments: object) -> float:
     """Wall time of a call."""
     start = time.perf_counter()
@@ -331,9 +347,10 @@ def rank_all(store: Store, model: LGBMClassifier, query: np.ndarray) -> np.ndarr
 
 
 def in_other_ways(
-    system: TwoStage, model: LGBMClassifier, store: Store, exact: ExactIndex, plan: Plan
+    system: TwoStage, model: LGBMClassifier, store: Store, plan: Plan
 ) -> list[dict[str, object]]:
     """The same index, the same trees, the same list; only the code between them differs."""
+    exact = ExactIndex().fit(store.vectors)
     names = list(store.catalog.feature_names)
     frame = pd.DataFrame(store.table, columns=names).assign(video_id=np.arange(len(store.catalog)))
     users = [f"user_{i}" for i in range(USER_COLUMNS)]
@@ -374,7 +391,7 @@ def timed(system: TwoStage, queries: np.ndarray) -> dict[str, float]:
 # ---------------------------------------------------------------- results
 
 
-def in_process(*arguments: object) -> tuple[dict, list[dict]]:
+def in_process(*arguments: object) -> tuple[list[dict], list[dict]]:
     """What `measure` sends from a process of its own: its memory is its own, and its threads do not spin."""
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     context = multiprocessing.get_context("spawn")
@@ -393,15 +410,15 @@ def in_process(*arguments: object) -> tuple[dict, list[dict]]:
 def extrapolated(table: pd.DataFrame) -> pd.DataFrame:
     """Fill in, and mark, what was not measured on a machine: in proportion to the largest size that was."""
     for rival in ("brute_p50_ms", "rank_all_s"):
-        if f"{rival}_is" in table:
-            table[rival] = table[rival].mask(table[f"{rival}_is"] == "extrapolated")
+        table = table.reindex(columns=list(dict.fromkeys([*table.columns, rival, f"{rival}_is"])))
+        table[rival] = table[rival].mask(table[f"{rival}_is"] == "extrapolated")
         table[f"{rival}_is"] = np.where(table[rival].isna(), "extrapolated", "measured")
         for _, rows in table[table["spread"] == "mixture"].groupby(MACHINE):
             known = rows.dropna(subset=rival).nlargest(1, "videos")
             a_video = (known[rival] / known["videos"]).mean()  # of one row; NaN if nothing was measured
             missing = rows.index[rows[rival].isna()]
             table.loc[missing, rival] = a_video * table.loc[missing, "videos"]
-    return table.assign(times_faster=table["brute_p50_ms"] / table["retrieve_p50_ms"])
+    return table.assign(times_faster=table["brute_p50_ms"] / table["index_p50_ms"])
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -428,9 +445,9 @@ def add(path: Path, rows: list[dict[str, object]], key: list[str]) -> None:
 def known(path: Path, job: Job) -> bool:
     """Whether the CSV has this job, by this machine and these versions."""
     table, row = read(path), machine()
-    row |= {"videos": job.n, "spread": job.spread, "index": label(index_for(job.n, job.nprobe))}
+    row |= job._asdict()
     return len(table) > 0 and bool(
-        (table[KEY].astype(str) == [str(row[name]) for name in KEY]).all(axis=1).any()
+        (table[KNOWN].astype(str) == [str(row[name]) for name in KNOWN]).all(axis=1).any()
     )
 
 
@@ -443,7 +460,7 @@ def report(path: Path) -> None:
         "index_bytes_a_video": "{:.0f}",
         "resident_gib": "{:.1f}",
         "recall_100": "{:.3f}",
-        "retrieve_p50_ms": "{:.2f}",
+        "index_p50_ms": "{:.2f}",
         "whole_p50_ms": "{:.1f}",
         "whole_p99_ms": "{:.1f}",
         "requests_a_second": "{:.0f}",
@@ -479,13 +496,12 @@ def main() -> None:
         folder = Path(scratch) if options.quick else RESULTS
         for job in jobs(options):
             if options.again or not known(folder / "two_stage.csv", job):
-                refuse_if_short(job.n)
-                print(f"{job.n:,} videos, {job.spread}", flush=True)
-                row, variants = in_process(job, plan)
-                add(folder / "two_stage.csv", [machine() | row], KEY)
-                if variants:
-                    rows = [machine() | variant for variant in variants]
-                    add(folder / "two_stage_variants.csv", rows, ["way", *MACHINE, *VERSIONS])
+                refuse_if_short(job.videos)
+                print(f"{job.videos:,} videos, {job.spread}", flush=True)
+                rows, others = in_process(job, plan)
+                add(folder / "two_stage.csv", rows, [*KNOWN, "index"])
+                if others:
+                    add(folder / "two_stage_variants.csv", others, ["way", *MACHINE, *VERSIONS])
         report(folder / "two_stage.csv")
 
 
@@ -495,7 +511,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
         return [Job(10**9)]
     if options.sizes:
         return [Job(n) for n in options.sizes]
-    return [Job(n) for n in SIZES[:2]] if options.quick else [*map(Job, SIZES), *UNIFORM]
+    return [Job(n) for n in SIZES[:2]] if options.quick else [*map(Job, SIZES), UNIFORM]
 
 
 if __name__ == "__main__":
