@@ -216,7 +216,7 @@ def test_the_whole_adds_up_and_the_table_reads_as_text():
     table = VIDEO.capacity()
     assert table.loc["ranker", "cores"] == "1,900 core"
     assert table.loc["ranker", "bandwidth"] == "5.8 GB/s"
-    assert table.index.tolist() == [*VIDEO.resolved, "whole"]
+    assert table.index.tolist() == [*(stage.name for stage in VIDEO.stages), "whole"], "online, then offline"
 
 
 def test_the_funnel_counts_items_and_leaves_out_stages_without():
@@ -281,6 +281,7 @@ def test_compare_lists_what_differs_and_only_that():
 
 def test_a_stage_behind_a_cache_sees_fewer_requests():
     cached = VIDEO.change("ranker", qps=5_800)
+    assert cached.change("policy", qps=1e6).mean_rate == VIDEO.mean_rate, "retries are not requests"
     assert 10 * cached.needs()["ranker"]["cores"] == VIDEO.needs()["ranker"]["cores"]
 
 
@@ -387,7 +388,7 @@ def overlapping(ax) -> list[tuple[str, str]]:
     """The pairs of texts of an axes, tick labels and title included, that lie on each other."""
     ax.figure.canvas.draw()
     texts = [t for t in [*ax.texts, ax.title, *ticks(ax)] if t.get_text().strip()]
-    boxes = {text.get_text(): text.get_window_extent().shrunk(0.98, 0.98) for text in texts}
+    boxes = {text.get_text(): text.get_window_extent().padded(-1) for text in texts}
     names = list(boxes)
     return [(a, b) for i, a in enumerate(names) for b in names[:i] if boxes[a].overlaps(boxes[b])]
 
@@ -464,3 +465,20 @@ def test_the_funnel_picture_is_wider_for_more_items():
     ax = VIDEO.draw_funnel()
     widths = np.array([patch.get_width() for patch in ax.patches]).reshape(-1, 2)
     assert_allclose(widths, np.log10(1 + VIDEO.funnel()[["items_in", "items_out"]]))
+
+
+def inside(boxes, line) -> bool:
+    """Whether a line runs through the inside of any box."""
+    (x, y), t = line.get_data(), np.linspace(0, len(line.get_xdata()) - 1, 500)
+    corners = np.arange(len(x))
+    points = np.column_stack([np.interp(t, corners, x), np.interp(t, corners, y)])
+    insides = [box.padded(-0.02) for box in boxes]
+    return any(box.contains(*point) for box in insides for point in points)
+
+
+def test_no_arrow_runs_through_a_box():
+    direct = large().change("ranker", after=("pre-ranker", "user state"))
+    ax = direct.draw()
+    boxes = [p.get_bbox() for p in ax.patches if p.get_facecolor()[:3] == (1, 1, 1)]
+    assert len(ax.lines) > 15
+    assert not any(inside(boxes, line) for line in ax.lines)
