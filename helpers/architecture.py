@@ -514,7 +514,10 @@ class Design:
         return _diagram(self)
 
     def draw_funnel(self) -> Axes:
-        """Draw what each stage receives (light) and returns (dark), as widths on a log scale, with its ms."""
+        """Draw what each stage receives (light) and returns (dark), as widths on a log scale, with its ms.
+
+        Raises ValueError when no stage handles items.
+        """
         return _funnel(self)
 
     def draw_budget(self) -> Axes:
@@ -734,6 +737,8 @@ def _way(places: Mapping[str, Place], name: str, shift: float) -> list[Place]:
 
 def _funnel(design: Design) -> Axes:
     table = design.funnel()
+    if table.empty:
+        raise ValueError(f"No stage of {design.name!r} handles items: give the first ones their items_in.")
     ax = plt.subplots(figsize=(10.5, 1 + 0.48 * len(table)))[1]
     widths = np.log10(1 + table[["items_in", "items_out"]])
     edge = widths.to_numpy().max() / 2

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from numpy.testing import assert_allclose
 
 from helpers.architecture import Design, Latency, Prices, Seam, Stage
@@ -379,27 +380,26 @@ def test_a_seam_that_joins_nothing_is_refused(seam, message):
 # ------------------------------------------------------------------ pictures
 
 
-def ticks(ax) -> list:
-    """The labels beside an axes, those of its ticks and its name, where they are shown."""
-    return [*ax.get_yticklabels(), ax.xaxis.label] if ax.axison else []
+def seen_texts(ax) -> list[Text]:
+    """The texts of an axes that a reader sees: its title and labels too, its ticks where they are shown."""
+    shown = [*ax.get_yticklabels(), ax.xaxis.label] if ax.axison else []
+    texts = [child for child in ax.get_children() if isinstance(child, Text)]
+    return [text for text in [*texts, *shown] if text.get_text().strip()]
 
 
 def overlapping(ax) -> list[tuple[str, str]]:
-    """The pairs of texts of an axes, tick labels and title included, that lie on each other."""
+    """The pairs of texts that lie on each other."""
     ax.figure.canvas.draw()
-    texts = [t for t in [*ax.texts, ax.title, *ticks(ax)] if t.get_text().strip()]
-    boxes = {text.get_text(): text.get_window_extent().padded(-1) for text in texts}
-    names = list(boxes)
-    return [(a, b) for i, a in enumerate(names) for b in names[:i] if boxes[a].overlaps(boxes[b])]
+    boxes = [(text.get_text(), text.get_window_extent().padded(-1)) for text in seen_texts(ax)]
+    return [(a, b) for i, (a, one) in enumerate(boxes) for b, other in boxes[:i] if one.overlaps(other)]
 
 
 def outside(ax) -> list[str]:
     """The texts that the edge of the figure cuts."""
     ax.figure.canvas.draw()
     frame = ax.figure.bbox.padded(1)
-    texts = [*ax.texts, ax.title, *ticks(ax)]
-    boxes = {text.get_text(): text.get_window_extent() for text in texts}
-    return [name for name, box in boxes.items() if name.strip() and not frame.containsx(box.x1)]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in seen_texts(ax)]
+    return [name for name, box in boxes if not (frame.containsx(box.x0) and frame.containsx(box.x1))]
 
 
 def small() -> Design:
@@ -459,6 +459,11 @@ def test_the_budget_picture_draws_p50_p99_and_the_budget():
     assert_allclose(widths, [*table.p99, *table.p50.fillna(0)])
     assert [line.get_xdata()[0] for line in ax.lines] == [200]
     assert VIDEO.change(budget_ms=None).draw_budget().lines[:] == []
+
+
+def test_a_funnel_without_items_is_refused():
+    with pytest.raises(ValueError, match="No stage of 'chain' handles items"):
+        small().draw_funnel()
 
 
 def test_the_funnel_picture_is_wider_for_more_items():
