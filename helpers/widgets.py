@@ -1,16 +1,22 @@
-"""The decision lab: feel precision against recall, then use your own choice in the next cell.
+"""The explorers: move a slider, see what follows, then use your own choice in the next cell.
 
-Python computes one table per data set; the browser draws from it, so that a slider answers at once.
-`operating_point` gives the same numbers without a widget, for experiments over many thresholds.
+The decision lab shows what one threshold does. Python computes one table per data set; the browser draws
+from it, so that a slider answers at once. `operating_point` gives the same numbers without a widget, for
+experiments over many thresholds.
+
+The capacity explorer shows what a load makes of a design. Python computes each answer.
 """
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import anywidget
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 from scipy.stats import norm
@@ -18,6 +24,8 @@ from sklearn.metrics import fbeta_score
 from statsmodels.stats.proportion import proportion_confint
 from traitlets import Bool, Dict, Float, Int, Unicode, observe, validate
 
+from helpers.architecture import WHOLE, Design
+from helpers.figures import BLUE, GRAY, ORANGE
 from helpers.metrics import decision_at, decision_table, precision_at_prevalence
 
 # ------------------------------------------------------------ without a widget
@@ -368,3 +376,188 @@ def _at_budget(table: Mapping[str, Any], budget: int) -> float:
     """The lowest threshold of a table that flags no more than `budget` cases."""
     flagged = np.add(table["tp"], table["fp"])
     return table["threshold"][int(np.argmax(flagged <= budget))]
+
+
+# -------------------------------------------------------- the capacity explorer
+
+
+def _steps(low: float, high: float) -> list[float]:
+    """Six round numbers a decade, from a power of ten to another."""
+    decades = 10.0 ** np.arange(np.log10(low), np.log10(high))
+    return [*np.outer(decades, [1, 1.5, 2, 3, 5, 7]).ravel().tolist(), float(high)]
+
+
+LOAD = {  # the arguments of the function that makes the design: what the slider is called, and its values
+    "dau": ("Users a day", _steps(1e4, 1e10)),
+    "requests_a_day": ("Requests of each", _steps(1, 1e3)),
+    "videos": ("Videos", _steps(1e3, 1e11)),
+    "k": ("Candidates K", _steps(10, 1e5)),
+    "peak_factor": ("Peak over mean", np.arange(1, 10.25, 0.25).tolist()),
+}
+
+
+class CapacityExplorer(anywidget.AnyWidget):
+    """Explorer of what a load makes of a design: latency of each stage, machines, cost.
+
+    The traits `dau`, `requests_a_day`, `videos`, `k` and `peak_factor` follow the sliders, and the sliders
+    follow them. `design` is the design on the screen. A load that contradicts the design shows the design's
+    own error, until a slider is moved to where it holds again. `figure` says the same without a browser.
+
+    Parameters
+    ----------
+    design_for
+        Called with the five traits by name; returns a `Design`, or raises ValueError.
+    dau, requests_a_day, videos, k, peak_factor
+        The load to start with.
+
+    Raises
+    ------
+    ValueError
+        If a number of the load is not above 0.
+    """
+
+    _esm = Path(__file__).with_name("capacity_explorer.js")
+    _css = Path(__file__).with_name("capacity_explorer.css")
+
+    sliders = Dict().tag(sync=True)
+    view = Dict().tag(sync=True)
+    dau = Float().tag(sync=True)
+    requests_a_day = Float().tag(sync=True)
+    videos = Float().tag(sync=True)
+    k = Float().tag(sync=True)
+    peak_factor = Float().tag(sync=True)
+
+    def __init__(
+        self,
+        design_for: Callable[..., Design],
+        *,
+        dau: float = 2e8,
+        requests_a_day: float = 10,
+        videos: float = 1e9,
+        k: float = 500,
+        peak_factor: float = 2.5,
+    ) -> None:
+        """Start with a load; the parameters are those of the class."""
+        self._design_for = design_for
+        load = {"dau": dau, "requests_a_day": requests_a_day, "videos": videos, "k": k}
+        sliders = {name: {"label": label, "values": values} for name, (label, values) in LOAD.items()}
+        super().__init__(sliders=sliders, peak_factor=peak_factor, **load)
+        self.observe(lambda _: self._look(), [*LOAD])
+        self._look()
+
+    @property
+    def load(self) -> dict[str, float]:
+        """The numbers that the sliders stand at."""
+        return {name: getattr(self, name) for name in LOAD}
+
+    @property
+    def design(self) -> Design:
+        """The design for the current load. Raises ValueError when the load contradicts it."""
+        return self._design_for(**self.load)
+
+    def _look(self) -> None:
+        """Show the design for the load, or its error."""
+        try:
+            view = _view(self.design)
+        except ValueError as error:
+            view = {"error": str(error), "sentence": "", "rows": [], "columns": []}
+        self.view = view | {
+            "load": self.load
+        }  # so that each move has its answer, also if all stays as it was
+
+    @validate(*LOAD)
+    def _above_0(self, proposal: Any) -> float:
+        if not 0 < proposal.value < np.inf:
+            raise ValueError(f"{proposal.trait.name} must be above 0, not {proposal.value}.")
+        return proposal.value
+
+    def figure(self) -> Axes:
+        """Draw what is on the screen: p50 and p99 of each stage on the left, its cost a month on the right.
+
+        A load that contradicts the design is drawn as the design's error. Returns the left of the axes.
+        """
+        return _refusal(self) if self.view["error"] else _panels(self)
+
+    def __repr__(self) -> str:
+        """What stands in a page that shows no widgets."""
+        said = self.view["sentence"] or self.view["error"]
+        return f"CapacityExplorer: {said} Run this cell to move the sliders."
+
+
+def _view(design: Design) -> dict[str, Any]:
+    """What the browser and the figure show: one row for each stage, and the whole."""
+    budget, table, needs = design.budget(), design.capacity(), design.needs()
+    budget = budget.rename(index={"p99 of the sum": WHOLE}).reindex(table.index)
+    rows = [
+        {
+            "name": name,
+            "ms": [] if np.isnan(budget.p99[name]) else [float(budget.p50[name]), float(budget.p99[name])],
+            "kind": "" if name == WHOLE or np.isnan(budget.p99[name]) else budget.kind[name],
+            "cost": float(needs[name]["cost a month"].magnitude),
+            "cells": list(cells),
+        }
+        for name, cells in zip(table.index, table.itertuples(index=False), strict=True)
+    ]
+    return {
+        "error": "",
+        "sentence": _sentence(design, rows),
+        "rows": rows,
+        "columns": list(table.columns),
+        "budget_ms": design.budget_ms,
+    }
+
+
+def _sentence(design: Design, rows: list[dict[str, Any]]) -> str:
+    dearest = max(rows[:-1], key=lambda row: row["cost"])
+    whole, peak = design.capacity().loc[WHOLE], design.peak_factor * design.mean_rate.to("QPS").magnitude
+    budget = "" if design.budget_ms is None else f", budget {design.budget_ms:g} ms"
+    return (
+        f"{peak:,.0f} requests a second at the peak: p99 {design.p99_ms:.3g} ms{budget}; "
+        f"{whole['cores']}, {whole['memory']} of memory, {whole['cost a month']}. The dearest stage is "
+        f"{dearest['name']} with {dearest['cost'] / rows[-1]['cost']:.0%} of the cost."
+    )
+
+
+def _load_line(load: Mapping[str, float]) -> str:
+    return textwrap.fill("   ".join(f"{LOAD[name][0]}: {value:,.10g}" for name, value in load.items()), 118)
+
+
+def _panels(explorer: CapacityExplorer) -> Axes:
+    """The two panels of the figure, over the load."""
+    rows, budget_ms = explorer.view["rows"], explorer.view["budget_ms"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 1.8 + 0.42 * len(rows)), sharey=True)
+    for y, row in enumerate(rows):
+        if row["ms"]:
+            hatch = "///" if row["kind"] == "assumed" else ""
+            left.barh(y, row["ms"][1], height=0.66, color="white", ec=BLUE, hatch=hatch)
+            left.barh(y, row["ms"][0], height=0.66, color=BLUE)
+            _at_bar(left, row["ms"][1], y, f"{row['ms'][0]:.3g} / {row['ms'][1]:.3g} {row['kind']}")
+        right.barh(y, row["cost"], height=0.66, color=GRAY)
+        cells = dict(zip(explorer.view["columns"], row["cells"], strict=True))
+        _at_bar(right, row["cost"], y, f"{cells['cores']}, {cells['cost a month'].split()[0]}")
+    if budget_ms is not None:
+        left.axvline(budget_ms, color=ORANGE, linestyle="--", zorder=0)
+    budget = "" if budget_ms is None else f"; dashed: budget {budget_ms:g}"
+    left.set(xlabel=f"ms: p50 filled, p99 framed{budget}", yticks=range(len(rows)))
+    right.set(xlabel="cores, and dollars a month", xticks=[])
+    left.set(yticklabels=[row["name"] for row in rows], ylim=(len(rows) - 0.4, -0.6))
+    for ax in (left, right):
+        ax.set_xlim(0, 1.75 * ax.get_xlim()[1])
+        ax.grid(visible=False)
+    figure.suptitle(_load_line(explorer.load), fontsize=13, x=0.01, ha="left")
+    return left
+
+
+def _at_bar(ax: Axes, x: float, y: float, text: str) -> None:
+    """Write behind the end of a bar; white behind it, where it crosses the budget."""
+    frame = {"fc": "white", "ec": "none", "pad": 1}
+    ax.annotate(text, (x, y), (5, 0), textcoords="offset points", va="center", bbox=frame)
+
+
+def _refusal(explorer: CapacityExplorer) -> Axes:
+    """The error of the design, under the load."""
+    ax = plt.subplots(figsize=(12, 1.8))[1]
+    ax.text(0, 0.95, textwrap.fill("Refused: " + explorer.view["error"], 100), va="top", color=ORANGE)
+    ax.set_title(_load_line(explorer.load), fontsize=13, weight="normal")
+    ax.axis("off")
+    return ax

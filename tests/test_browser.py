@@ -1,4 +1,4 @@
-"""Notebooks and the decision lab in JupyterLab in a real browser, by keyboard, as a learner uses them.
+"""Notebooks and the explorers in JupyterLab in a real browser, by keyboard, as a learner uses them.
 
 Needs the optional dependency `playwright` and any Chromium or Chrome; skipped, with the reason, without.
 With LAB_SCREENSHOTS set to a folder, pictures of what was seen are saved there.
@@ -36,6 +36,27 @@ explorer.dataset = "second"
 explorer.threshold, explorer.prevalence, explorer.cost_fp = 0.4, 0.02, 12.0
 explorer.cost_fn, explorer.budget, explorer.beta = 30.0, 200, 2.0
 """
+MAKE_CAPACITY = """
+from helpers.architecture import Design, Latency, Stage
+from helpers.widgets import CapacityExplorer
+
+told = {"owner": "us", "failure": "late", "fallback": "popular videos"}
+search, scoring = Latency.assumed(9, 14, "a guess"), Latency.assumed(4, 6, "a guess")
+
+def design_for(dau, requests_a_day, videos, k, peak_factor):
+    stages = [
+        Stage("retrieve", items_in=videos, items_out=k, latency=search, core_ms=9, **told),
+        Stage("rank", after="retrieve", at_items=500, latency=scoring, core_ms=4, **told),
+        Stage("log", path="offline", state_bytes=1e12),
+    ]
+    peak = dau * requests_a_day / 86_400 * peak_factor
+    return Design("two", stages, peak_qps=peak, peak_factor=peak_factor, budget_ms=100)
+
+explorer = CapacityExplorer(design_for)
+explorer
+"""
+TELL_VIEW = "import json; print(json.dumps({'view': explorer.view, 'load': explorer.load}))"
+SET_LOAD = "explorer.dau, explorer.k = 1e6, 1_000"
 CONTROLS = "input, button, select"
 TELL_CELL, MOVE_CELL = 1, 2  # cell 0 makes the lab
 
@@ -48,11 +69,16 @@ def server(tmp_path_factory) -> Iterator[lab.Server]:
         pytest.skip("No Chromium or Chrome found: install one, or name it in the environment's CHROMIUM.")
     root = tmp_path_factory.mktemp("lab") / "notebooks"
     shutil.copytree(NOTEBOOKS, root)
-    cells = [new_code_cell(source.strip()) for source in (MAKE_LAB, TELL, MOVE)]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(new_notebook(cells=cells, metadata=kernel), root / "explorer.ipynb")
+    write_notebook(root / "explorer.ipynb", MAKE_LAB, TELL, MOVE)
+    write_notebook(root / "capacity.ipynb", MAKE_CAPACITY, TELL_VIEW, SET_LOAD)
     with lab.jupyter_lab(root) as running:
         yield running
+
+
+def write_notebook(path: Path, *sources: str) -> None:
+    cells = [new_code_cell(source.strip()) for source in sources]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), path)
 
 
 # -------------------------------------------------------------------- notebooks
@@ -308,3 +334,140 @@ def test_the_lab_asked_no_other_machine_and_wrote_no_error(explorer):
     assert_agree(explorer)
     assert explorer.visit.outside == []
     assert explorer.visit.errors == []
+
+
+# ------------------------------------------------------------ capacity explorer
+
+
+@pytest.fixture(scope="module")
+def capacity_visit(server) -> Iterator[lab.Visit]:
+    with lab.visit() as seen:
+        lab.open_notebook(seen.page, server, "capacity.ipynb")
+        yield seen
+
+
+@pytest.fixture
+def capacity(capacity_visit) -> "Capacity":
+    """A capacity explorer as new: its cell is run again."""
+    lab.run_cell(capacity_visit.page, 0)
+    capacity_visit.page.wait_for_selector(".capacity-explorer[data-view]")
+    return Capacity(capacity_visit)
+
+
+class Capacity:
+    """The capacity explorer on the page."""
+
+    def __init__(self, visit: lab.Visit) -> None:
+        self.visit, self.page = visit, visit.page
+        self.root = self.page.locator(".capacity-explorer")
+
+    def shown(self) -> dict:
+        """What the page draws from."""
+        return json.loads(self.root.get_attribute("data-view"))
+
+    def press(self, slider: str, *keys: str) -> None:
+        """Press keys on a slider, and wait for Python's answer."""
+        self.root.get_by_role("slider", name=slider).focus()
+        for key in keys:
+            self.page.keyboard.press(key)
+        self.page.wait_for_selector(".capacity-explorer:not([aria-busy])")
+
+    def python(self) -> dict:
+        """The view and the load in Python."""
+        return json.loads(lab.run_cell(self.page, TELL_CELL))
+
+
+def cells_of(capacity: Capacity) -> list[list[str]]:
+    """The text of the table on the page, without the head."""
+    rows = capacity.root.locator("tbody tr").all()
+    return [[cell.strip() for cell in row.locator("th, td").all_inner_texts()] for row in rows]
+
+
+def test_the_table_on_the_page_is_that_of_the_design(capacity):
+    view = capacity.python()["view"]
+    assert capacity.shown() == view
+    told = [[row["name"], *row["cells"]] for row in view["rows"]]
+    assert [[name, *cells] for name, _, *cells in cells_of(capacity)] == told
+    latencies = [cells[1] for cells in cells_of(capacity)]
+    assert latencies[:3] == ["9 / 14 ms ○ assumed", "4 / 6 ms ○ assumed", "–"]
+    assert capacity.root.locator("p[role=status]").inner_text() == view["sentence"]
+    assert capacity.root.get_by_role("alert").count() == 0, "nothing is refused"
+    lab.save_screenshot(capacity.page, "capacity-explorer")
+
+
+@pytest.mark.parametrize(
+    ("slider", "name"),
+    [
+        ("Users a day", "dau"),
+        ("Requests of each", "requests_a_day"),
+        ("Videos", "videos"),
+        ("Candidates K", "k"),
+        ("Peak over mean", "peak_factor"),
+    ],
+)
+def test_each_slider_of_the_load_moves_python_by_keyboard(capacity, slider, name):
+    before, text = capacity.python(), capacity.root.get_by_role("slider", name=slider)
+    spoken = text.get_attribute("aria-valuetext")
+    capacity.press(slider, "ArrowRight")
+    after = capacity.python()
+    assert after["load"][name] > before["load"][name]
+    assert text.get_attribute("aria-valuetext") != spoken
+    assert capacity.shown() == after["view"]
+    capacity.press(slider, "ArrowLeft")
+    assert capacity.python() == before
+
+
+def test_a_refused_load_says_why_and_the_way_back_is_open(capacity):
+    capacity.press("Candidates K", "End")
+    alert = capacity.root.get_by_role("alert")
+    assert "Stage 'rank' takes" in alert.inner_text()
+    assert not capacity.root.locator("table").is_visible()
+    lab.save_screenshot(capacity.page, "capacity-explorer-refused")
+    capacity.press("Videos", "Home")
+    assert "returns 100,000 items" in alert.inner_text()
+    capacity.press("Candidates K", "Home")
+    assert capacity.root.locator("table").is_visible()
+    assert capacity.shown() == capacity.python()["view"]
+
+
+def test_python_moves_the_sliders_of_the_load(capacity):
+    lab.run_cell(capacity.page, MOVE_CELL)
+    capacity.page.wait_for_function(
+        "() => [...document.querySelectorAll('.capacity-explorer output')].map(o => o.value).join()"
+        " === '1M,10,1B,1,000,2.5'"
+    )
+    assert capacity.shown() == capacity.python()["view"]
+
+
+def test_keys_and_tab_stay_with_the_sliders_of_the_load(capacity):
+    cells = capacity.page.locator(".jp-CodeCell").count()
+    sliders = capacity.root.locator(CONTROLS).all()
+    sliders[0].focus()
+    for slider in sliders:
+        assert slider.evaluate("node => node === document.activeElement && node.labels.length === 1")
+        capacity.page.keyboard.press("b")
+        capacity.page.keyboard.press("Tab")
+    assert not capacity.root.evaluate("node => node.contains(document.activeElement)")
+    assert capacity.page.locator(".jp-CodeCell").count() == cells
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("width", [1000, 1300])
+def test_the_capacity_explorer_fits_and_has_contrast(capacity, theme, width):
+    page = capacity.page
+    page.set_viewport_size({"width": width, "height": 1000})
+    page.evaluate(
+        "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {theme}"
+    )
+    page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']", state="attached")
+    look = capacity.root.evaluate(LOOK)
+    lab.save_screenshot(page, f"capacity-explorer-{theme.lower()}-{width}")
+    assert look["smallest"] >= 14
+    assert look["overflow"] <= 0
+    assert look["contrast"] > 7
+
+
+def test_the_capacity_explorer_asked_no_other_machine_and_wrote_no_error(capacity):
+    capacity.press("Users a day", "PageUp")
+    assert capacity.visit.outside == []
+    assert capacity.visit.errors == []

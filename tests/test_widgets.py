@@ -1,13 +1,16 @@
-"""The numbers behind the decision lab, against replicated data, simulation and plain loops."""
+"""The numbers behind the explorers, against replicated data, simulation, plain loops and the design."""
 
 import re
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from numpy.testing import assert_allclose
 from scipy.optimize import brentq
 from scipy.special import logit
@@ -15,8 +18,11 @@ from scipy.stats import norm
 from sklearn.metrics import confusion_matrix, fbeta_score
 
 from helpers import widgets
+from helpers.architecture import Design, Latency, Stage
 from helpers.metrics import at_budget, best_threshold, decision_at, decision_table
-from helpers.widgets import WORDS, DecisionLab, operating_point, precision_interval
+from helpers.widgets import LOAD, WORDS, CapacityExplorer, DecisionLab, operating_point, precision_interval
+
+matplotlib.use("agg")
 
 NAN = float("nan")
 SETTINGS = {"cost_fp": 3.0, "cost_fn": 7.0, "beta": 2.0}
@@ -295,7 +301,134 @@ def test_a_page_without_widgets_shows_a_sentence_that_never_changes():
 
 
 @pytest.mark.parametrize("suffix", ["js", "css"])
-def test_the_page_asks_no_other_machine_for_anything(suffix):
-    source = Path(widgets.__file__).with_name(f"decision_lab.{suffix}").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["decision_lab", "capacity_explorer"])
+def test_the_page_asks_no_other_machine_for_anything(name, suffix):
+    source = Path(widgets.__file__).with_name(f"{name}.{suffix}").read_text(encoding="utf-8")
     assert set(re.findall(r"\w+://[\w./]+", source)) <= {"http://www.w3.org/2000/svg"}
     assert not re.search(r"@import|\burl\((?!#)|\bfetch\(|\bimport\b", source)
+
+
+# -------------------------------------------------------- the capacity explorer
+
+
+def two_stages(dau, requests_a_day, videos, k, peak_factor, budget_ms=100) -> Design:
+    """A design whose ranking takes 4 ms for 500 candidates; a third stage is on the offline path."""
+    promised = {"owner": "us", "failure": "late", "fallback": "popular videos"}
+    stages = [
+        Stage("retrieve", items_in=videos, items_out=k, latency=Latency.assumed(9, 14, "g"), core_ms=9,
+              state_bytes=20 * videos, **promised),
+        Stage("rank", after="retrieve", at_items=500, core_ms=4,
+              latency=Latency.measured(np.linspace(3.8, 4.2, 200), "test"), **promised),
+        Stage("log", path="offline", state_bytes=1e12),
+    ]  # fmt: skip
+    peak = dau * requests_a_day / 86_400 * peak_factor
+    return Design("two", stages, peak_qps=peak, peak_factor=peak_factor, budget_ms=budget_ms)
+
+
+def test_the_explorer_shows_the_tables_of_the_design():
+    explorer = CapacityExplorer(two_stages)
+    design = two_stages(dau=2e8, requests_a_day=10, videos=1e9, k=500, peak_factor=2.5)
+    assert explorer.design == design
+    rows = {row["name"]: row for row in explorer.view["rows"]}
+    table, budget = design.capacity(), design.budget()
+    assert explorer.view["columns"] == table.columns.tolist()
+    assert {name: row["cells"] for name, row in rows.items()} == {n: [*table.loc[n]] for n in table.index}
+    assert rows["rank"]["ms"] == budget.loc["rank", ["p50", "p99"]].tolist()
+    assert rows["whole"]["ms"] == budget.loc["p99 of the sum", ["p50", "p99"]].tolist()
+    assert rows["log"]["ms"] == []
+    kinds = {name: row["kind"] for name, row in rows.items()}
+    assert kinds == {"retrieve": "assumed", "rank": "measured", "log": "", "whole": ""}
+    assert rows["rank"]["cost"] == design.needs()["rank"]["cost a month"].magnitude
+    assert "57,870 requests a second at the peak" in explorer.view["sentence"]
+
+
+@pytest.mark.parametrize("name", LOAD)
+def test_each_slider_changes_what_is_shown(name):
+    explorer = CapacityExplorer(two_stages)
+    before = explorer.view
+    setattr(explorer, name, 2 * getattr(explorer, name))
+    assert explorer.view != before
+    assert explorer.design == two_stages(**explorer.load)
+    setattr(explorer, name, getattr(explorer, name) / 2)
+    assert explorer.view == before
+
+
+def test_what_the_sliders_of_the_browser_send_arrives():
+    explorer = CapacityExplorer(two_stages)
+    explorer.set_state({"dau": 1e6, "k": 1_000})
+    assert (explorer.dau, explorer.k) == (1e6, 1_000)
+    assert explorer.design.funnel().items_out["retrieve"] == 1_000
+
+
+def test_a_load_that_contradicts_the_design_is_shown_as_its_error_until_it_holds_again():
+    explorer = CapacityExplorer(two_stages)
+    before = explorer.view
+    for change, message in [({"k": 20_000}, "over budget"), ({"videos": 100}, "returns 500 items")]:
+        kept = {name: getattr(explorer, name) for name in change}
+        explorer.set_state(change)
+        assert message in explorer.view["error"]
+        assert explorer.view["rows"] == []
+        assert message in repr(explorer)
+        with pytest.raises(ValueError, match=message):
+            _ = explorer.design
+        explorer.set_state(kept)
+        assert explorer.view == before
+
+
+def test_an_error_that_is_no_contradiction_is_not_hidden():
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        CapacityExplorer(lambda videos: None)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, NAN, np.inf])
+def test_a_load_is_above_0(value):
+    explorer = CapacityExplorer(two_stages)
+    with pytest.raises(ValueError, match="dau must be above 0"):
+        explorer.dau = value
+    with pytest.raises(ValueError, match="dau must be above 0"):
+        CapacityExplorer(two_stages, dau=value)
+
+
+def test_the_start_lies_on_the_sliders_and_their_values_are_round_and_rise():
+    explorer = CapacityExplorer(two_stages)
+    for name, slider in explorer.sliders.items():
+        assert getattr(explorer, name) in slider["values"]
+        assert np.all(np.diff(slider["values"]) > 0)
+        assert all(float(f"{value:.3g}") == value for value in slider["values"])
+
+
+def texts(figure) -> str:
+    """All text of a figure."""
+    return " ".join(text.get_text() for text in figure.findobj(Text)).replace("\n", " ")
+
+
+def test_the_figure_says_what_the_screen_says():
+    explorer = CapacityExplorer(two_stages)
+    left = explorer.figure()
+    said = texts(left.figure)
+    for row in explorer.view["rows"]:
+        assert row["name"] in said
+        assert row["cells"][0] in said, "its cores"
+        assert row["kind"] in said
+    assert "Users a day: 200,000,000" in said
+    widths = [patch.get_width() for patch in left.patches]
+    assert_allclose(widths, [ms for row in explorer.view["rows"] for ms in row["ms"][::-1]])
+    costs = [patch.get_width() for patch in left.figure.axes[1].patches]
+    assert_allclose(costs, [row["cost"] for row in explorer.view["rows"]])
+    assert left.lines[0].get_xdata()[0] == 100
+    plt.close("all")
+
+
+def test_the_figure_of_a_refused_load_says_why():
+    explorer = CapacityExplorer(two_stages, k=20_000)
+    said = texts(explorer.figure().figure)
+    assert explorer.view["error"] in said
+    assert "Candidates K: 20,000" in said
+    plt.close("all")
+
+
+def test_a_design_without_a_budget_has_none_on_the_screen():
+    explorer = CapacityExplorer(lambda **load: two_stages(**load, budget_ms=None), k=20_000)
+    assert explorer.view["budget_ms"] is None
+    assert explorer.figure().lines[:] == []
+    plt.close("all")
