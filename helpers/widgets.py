@@ -461,9 +461,8 @@ class CapacityExplorer(anywidget.AnyWidget):
             view = _view(self.design)
         except ValueError as error:
             view = {"error": str(error), "sentence": "", "rows": [], "columns": []}
-        self.view = view | {
-            "load": self.load
-        }  # so that each move has its answer, also if all stays as it was
+        # With the load, a view is new after each move: the browser waits for its answer.
+        self.view = view | {"load": self.load}
 
     @validate(*LOAD)
     def _above_0(self, proposal: Any) -> float:

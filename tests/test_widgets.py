@@ -353,6 +353,14 @@ def test_each_slider_changes_what_is_shown(name):
     assert explorer.view == before
 
 
+def test_each_move_has_an_answer_also_when_nothing_follows_from_it():
+    design = two_stages(**CapacityExplorer(two_stages).load)
+    explorer, answers = CapacityExplorer(lambda **_: design), []
+    explorer.observe(answers.append, "view")
+    explorer.videos = 5e8
+    assert len(answers) == 1
+
+
 def test_what_the_sliders_of_the_browser_send_arrives():
     explorer = CapacityExplorer(two_stages)
     explorer.set_state({"dau": 1e6, "k": 1_000})
