@@ -633,12 +633,30 @@ def _cells(columns: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     return [cells[i].to_numpy() for i in rows.columns], groups.ngroup().to_numpy()
 
 
-def _resample(rng: np.random.Generator, cell_of_row: np.ndarray) -> np.ndarray:
-    """How often each cell is drawn when as many rows as there are get drawn with replacement.
+def _units(unit: ArrayLike | None, rows: int) -> np.ndarray | None:
+    """The number of the unit of each row, from 0 on; None when each row is a unit of its own."""
+    if unit is None:
+        return None
+    names, unit_of_row = np.unique(np.asarray(unit), return_inverse=True)
+    if unit_of_row.shape != (rows,):
+        raise ValueError(f"unit must name one unit a row: {rows} rows, but its shape is {np.shape(unit)}.")
+    if len(names) < 2:
+        raise ValueError("unit names a single unit, and one cannot be resampled: use rows of more units.")
+    return unit_of_row
+
+
+def _resample(
+    rng: np.random.Generator, cell_of_row: np.ndarray, unit_of_row: np.ndarray | None = None
+) -> np.ndarray:
+    """How often each cell is drawn when as many rows, or units, as there are get drawn with replacement.
 
     Rows are drawn, not cells: scores that differ in the last digit, as between two platforms, make other
-    cells but meet the same draws.
+    cells but meet the same draws. A unit brings all of its rows.
     """
+    if unit_of_row is not None:
+        n = unit_of_row.max() + 1
+        times_drawn = np.bincount(rng.integers(n, size=n), minlength=n)
+        return np.bincount(cell_of_row, weights=times_drawn[unit_of_row])
     drawn = cell_of_row[rng.integers(len(cell_of_row), size=len(cell_of_row))]
     return np.bincount(drawn, minlength=cell_of_row.max() + 1)
 
@@ -648,16 +666,20 @@ def _percentile_interval(
     columns: list[np.ndarray],
     estimate: float,
     *,
+    unit: ArrayLike | None,
     n_resamples: int,
     level: float,
     seed: int,
 ) -> Interval:
-    """`estimate` with the central `level` of the metric's values on resampled rows."""
+    """`estimate` with the central `level` of the metric's values on resampled rows or units."""
     tail = (1 - _positive("level", level, below=1)) / 2
+    unit_of_row = _units(unit, len(columns[0]))
     cells, cell_of_row = _cells(columns)
     rng = np.random.default_rng(seed)
     with np.errstate(invalid="ignore"):
-        draws = (_resample(rng, cell_of_row) for _ in range(_integer("n_resamples", n_resamples)))
+        draws = (
+            _resample(rng, cell_of_row, unit_of_row) for _ in range(_integer("n_resamples", n_resamples))
+        )
         values = np.array([metric(*cells, sample_weight=counts) for counts in draws])
     values = values[~np.isnan(values)]
     if np.isnan(estimate) or len(values) < n_resamples / 2:
@@ -675,6 +697,7 @@ def _difference(metric: Callable[..., float]) -> Callable[..., float]:
 def bootstrap_interval(
     metric: Callable[..., float],
     *columns: ArrayLike,
+    unit: ArrayLike | None = None,
     n_resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -689,6 +712,9 @@ def bootstrap_interval(
         ``lambda values, sample_weight: np.average(values, weights=sample_weight)``.
     columns
         Numbers, each of shape (n,), without NaN.
+    unit
+        The owner of each row, shape (n,), where rows belong together, as those of one user do. Whole units
+        are drawn then, each with all of its rows: the cluster bootstrap (Davison and Hinkley 1997, 3.8).
 
     Equal rows are counted together. For scikit-learn's `average_precision_score` and `roc_auc_score`, which
     see only the order of the scores, so are all negatives between two positives. Both are exact.
@@ -698,7 +724,9 @@ def bootstrap_interval(
     arrays = _columns({f"columns[{i}]": column for i, column in enumerate(columns)})
     fast_metric, cells = _cheapest(metric, arrays)
     estimate = metric(*arrays, sample_weight=np.ones(len(arrays[0])))
-    return _percentile_interval(fast_metric, cells, estimate, n_resamples=n_resamples, level=level, seed=seed)
+    return _percentile_interval(
+        fast_metric, cells, estimate, unit=unit, n_resamples=n_resamples, level=level, seed=seed
+    )
 
 
 def paired_bootstrap_interval(
@@ -707,11 +735,14 @@ def paired_bootstrap_interval(
     score_a: ArrayLike,
     score_b: ArrayLike,
     *,
+    unit: ArrayLike | None = None,
     n_resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Interval of metric(a) - metric(b), both computed on the same resampled rows; see `bootstrap_interval`.
+    """Interval of metric(a) - metric(b), both computed on the same resampled rows or units.
+
+    The arguments are those of `bootstrap_interval`.
 
     Two models err on the same hard rows, so their difference is known better than either value.
     If the interval covers 0, these rows do not tell the models apart.
@@ -720,7 +751,7 @@ def paired_bootstrap_interval(
     fast_metric, cells = _cheapest(metric, [y, a, b])
     estimate = _difference(metric)(y, a, b, sample_weight=np.ones(len(y)))
     return _percentile_interval(
-        _difference(fast_metric), cells, estimate, n_resamples=n_resamples, level=level, seed=seed
+        _difference(fast_metric), cells, estimate, unit=unit, n_resamples=n_resamples, level=level, seed=seed
     )
 
 
@@ -730,8 +761,9 @@ def mean_interval(values: ArrayLike, unit: ArrayLike | None = None, **keywords: 
     values, unit: shape (n,). When rows belong together, as those of one user do, name the owner of each row
     in `unit`: whole units are drawn then, and the mean stays that of the rows.
     """
-    owners = np.arange(len(values)) if unit is None else np.asarray(unit)
-    table = pd.Series(np.asarray(values, float)).groupby(owners).agg(["sum", "size"])
+    values = _array("values", values, ndim=1)
+    owners = np.arange(len(values)) if unit is None else _units(unit, len(values))
+    table = pd.Series(values).groupby(owners).agg(["sum", "size"])
     return bootstrap_interval(_ratio_of_sums, table["sum"], table["size"], **keywords)
 
 

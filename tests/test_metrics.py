@@ -531,6 +531,45 @@ def test_the_collapsed_bootstrap_is_the_plain_one_draw_by_draw(metric):
     )
 
 
+@pytest.mark.parametrize("metric", [sk.average_precision_score, sk.roc_auc_score, sk.brier_score_loss])
+def test_whole_units_are_drawn_as_a_loop_over_users_draws_them(metric):
+    """A naive cluster bootstrap: draw users, put their rows one below the other, ask scikit-learn."""
+    y, a, b = fraud(n=400, positives=90)
+    a, b = 1 / (1 + np.exp(-a.round(1))), 1 / (1 + np.exp(-b))
+    user = np.random.default_rng(1).permutation(
+        np.repeat(["ann", "bob", "cy", "di", "eve"], [5, 15, 80, 100, 200])
+    )
+    of_user = [np.flatnonzero(user == name) for name in np.unique(user)]
+    rng, values, differences = np.random.default_rng(3), [], []
+    for _ in range(200):
+        rows = np.concatenate([of_user[i] for i in rng.integers(5, size=5)])
+        values.append(metric(y[rows], a[rows]))
+        differences.append(values[-1] - metric(y[rows], b[rows]))
+    keywords = {"unit": user, "n_resamples": 200, "seed": 3}
+    single, paired = (
+        m.bootstrap_interval(metric, y, a, **keywords),
+        m.paired_bootstrap_interval(metric, y, a, b, **keywords),
+    )
+    assert single.estimate == metric(y, a)
+    for interval, draws in ((single, values), (paired, differences)):
+        expected = tuple(np.quantile(draws, [0.025, 0.975]))
+        assert (interval.low, interval.high) == pytest.approx(expected, abs=1e-12)
+
+
+def test_rows_of_their_own_units_are_drawn_as_rows():
+    y, a, b = (column[:2000] for column in fraud())
+    alone = m.paired_bootstrap_interval(sk.roc_auc_score, y, a, b, unit=np.arange(2000), n_resamples=50)
+    assert alone == m.paired_bootstrap_interval(sk.roc_auc_score, y, a, b, n_resamples=50)
+
+
+def test_the_interval_of_a_mean_draws_the_same_units():
+    rng = np.random.default_rng(0)
+    unit, values = rng.integers(40, size=500), rng.exponential(size=500)
+    direct = m.bootstrap_interval(mean, values, unit=unit, n_resamples=100)
+    grouped = m.mean_interval(values, unit, n_resamples=100)
+    assert (direct.low, direct.high) == pytest.approx((grouped.low, grouped.high))
+
+
 def fraud(n: int = 20_000, positives: int = 100) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels, a score, and a second score that errs on the same rows."""
     rng = np.random.default_rng(7)
@@ -827,9 +866,14 @@ BAD_CALLS = [
     ),
     (m.bootstrap_interval, (AP, Y, S[:3]), {}, "lengths"),
     (m.bootstrap_interval, (AP, [0, 1, 2, 1], S), {}, "y_true must hold only 0 and 1"),
+    (m.bootstrap_interval, (mean, S), {"unit": [1, 2]}, "one unit a row: 4 rows, but its shape is"),
+    (m.bootstrap_interval, (mean, S), {"unit": [7] * 4}, "unit names a single unit"),
+    (m.paired_bootstrap_interval, (AP, Y, S, S), {"unit": [[1, 2, 3, 4]]}, "one unit a row"),
     (m.bootstrap_interval, (mean, [1, NAN]), {}, "columns\\[0\\] contains NaN"),
     (m.bootstrap_interval, (mean, S), {"n_resamples": 0}, "n_resamples must be an integer"),
     (m.bootstrap_interval, (mean, S), {"level": 95}, "level must be greater than 0 and less than 1"),
+    (m.mean_interval, ([1, NAN],), {}, "values contains NaN"),
+    (m.mean_interval, (S, [1, 2]), {}, "one unit a row"),
     (m.paired_bootstrap_interval, (AP, Y, S, S[:3]), {}, "lengths"),
     (m.paired_bootstrap_interval, (AP, [0] * 4, S, S), {}, "y_true holds no positive"),
     (m.paired_bootstrap_interval, (AP, Y, S, [0.1, NAN, 0.2, 0.3]), {}, "score_b contains NaN"),
