@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from cycler import cycler
 from IPython.display import Markdown, display
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
@@ -64,45 +65,73 @@ def show(ax: Axes, finding: str) -> None:
     display(Markdown(f"*{finding}*"))
 
 
-def interval_dots(intervals: Mapping[str, Any], xlabel: str, reference: float | None = None) -> Axes:
+def interval_dots(
+    intervals: Mapping[str, Any], xlabel: str, reference: float | None = None, spec: str = ".3f"
+) -> Axes:
     """Draw one named interval a line, top to bottom: a dot for the estimate, a bar from low to high.
 
     intervals: name -> `metrics.Interval` (anything with estimate, low and high).
     reference: where to draw a vertical line, such as 0 for differences.
+    spec: the format of the numbers in the labels.
     """
     ax = plt.subplots(figsize=(8.5, 1.2 + 0.6 * len(intervals)))[1]
     for row, interval in enumerate(intervals.values()):
         ax.hlines(row, interval.low, interval.high, color=BLUE, linewidth=4, alpha=0.45)
         ax.plot(interval.estimate, row, "o", color=BLUE, markersize=9)
         ax.annotate(
-            f"{interval:.3f}", (interval.estimate, row), (0, 8), textcoords="offset points", ha="center"
+            format(interval, spec), (interval.estimate, row), (0, 8), textcoords="offset points", ha="center"
         )
     if reference is not None:
         ax.axvline(reference, color="black", linewidth=1)
     ax.set_yticks(range(len(intervals)), list(intervals))
-    ax.margins(x=0.12)
     ax.set(xlabel=xlabel, ylim=(len(intervals) - 0.5, -0.8))
     ax.grid(visible=False, axis="y")
+    _keep_labels_inside(ax)
     return ax
 
 
+def _keep_labels_inside(ax: Axes) -> None:
+    """Widen x until a label centered on the outermost dot ends before the edge of the axes."""
+    ax.figure.draw_without_rendering()
+    widest = max(text.get_window_extent().width for text in ax.texts) / ax.bbox.width
+    half = min(widest / 2 + 0.01, 0.4)
+    ax.margins(x=half / (1 - 2 * half))
+
+
 def lines(
-    x: ArrayLike, curves: Mapping[str, ArrayLike], xlabel: str, ylabel: str, scale: str = "linear"
+    x: ArrayLike,
+    curves: Mapping[str, ArrayLike] | pd.DataFrame,
+    xlabel: str,
+    ylabel: str,
+    scale: str = "linear",
 ) -> Axes:
     """Draw named curves over the same x, each labeled at its right end in its own color.
 
+    curves: name -> values, or a table whose columns are the curves.
     scale: "linear", "log x" or "log" for both axes; on a log axis the ticks are the values of x.
     """
     ax = plt.subplots()[1]
-    for values, color, dash in zip(curves.values(), COLORS, DASHES, strict=False):
+    named = dict(curves.items())
+    for values, color, dash in zip(named.values(), COLORS, DASHES, strict=False):
         ax.plot(x, values, color=color, linestyle=dash, marker="o", markersize=5)
     if scale != "linear":
         ax.set_xscale("log")
         ax.set_xticks(x, [f"{value:,g}" for value in x])
         ax.minorticks_off()
+    elif np.issubdtype(np.asarray(x).dtype, np.integer):
+        ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     ax.set(xlabel=xlabel, ylabel=ylabel, **({"yscale": "log"} if scale == "log" else {"ylim": (0, None)}))
-    _label_right_ends(ax, list(curves))
+    if scale == "log":
+        _plain_log_ticks(ax)
+    _label_right_ends(ax, list(named))
     return ax
+
+
+def _plain_log_ticks(ax: Axes) -> None:
+    """Write the ticks of a log y axis as decimals, at 1, 2 and 5 of each decade."""
+    ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    ax.yaxis.set_minor_locator(ticker.NullLocator())
 
 
 def _label_right_ends(ax: Axes, names: Sequence[str], gap: float = 0.07) -> None:

@@ -3,6 +3,7 @@
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
@@ -52,6 +53,42 @@ def test_interval_dots_stand_at_the_estimates_in_the_order_given():
     assert dots == [0.5, 0.1]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
     assert ax.yaxis_inverted()
+
+
+@pytest.mark.parametrize("far", [1, 100])
+def test_the_labels_of_intervals_stay_inside_the_axes(far):
+    names = ("short", "a name so long that little room is left for the dots themselves")
+    ends = Interval(0.0, -0.001, 0.001), Interval(0.02 * far, 0.019 * far, 0.021 * far)
+    ax = figures.interval_dots(dict(zip(names, ends, strict=True)), "difference", spec="+.4f")
+    ax.figure.draw_without_rendering()
+    assert ax.texts[0].get_text() == "+0.0000 [-0.0010, +0.0010]"
+    for label in ax.texts:
+        box = label.get_window_extent()
+        assert ax.bbox.x0 < box.x0
+        assert box.x1 < ax.bbox.x1
+
+
+def test_the_curves_may_be_the_columns_of_a_table():
+    table = pd.DataFrame({"up": [1, 2, 3], "down": [3, 2, 1]}, index=[1997, 1998, 1999])
+    ax = figures.lines(table.index, table, "year", "y")
+    assert [text.get_text() for text in ax.texts] == ["up", "down"]
+    assert ax.lines[1].get_ydata().tolist() == [3, 2, 1]
+
+
+def test_whole_numbers_have_whole_ticks():
+    ax = figures.lines([1997, 1998, 1999], {"a": [1, 2, 3]}, "year", "y")
+    assert all(tick == int(tick) for tick in ax.get_xticks())
+
+
+@pytest.mark.parametrize("values", [[0.18, 0.185, 0.21], [3, 4000, 2_000_000]])
+def test_the_ticks_of_a_log_axis_are_plain_decimals(values):
+    ax = figures.lines([1, 10, 100], {"a": values}, "x", "y", "log")
+    ax.figure.draw_without_rendering()
+    low, high = ax.get_ylim()
+    shown = [t.get_text() for t in ax.get_yticklabels(which="both") if low <= t.get_position()[1] <= high]
+    numbers = [float(text.replace(",", "")) for text in shown]
+    assert len(numbers) >= 3
+    assert not any("e" in text or "$" in text for text in shown)
 
 
 def test_lines_are_labeled_directly_and_labels_do_not_overlap():
