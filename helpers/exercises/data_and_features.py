@@ -7,7 +7,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers.exercises import Exercise, Mistake, Test, confuses, mistaken, near, replies, same_as, tidy
+from helpers.exercises import (
+    Exercise,
+    Mistake,
+    Test,
+    close,
+    confuses,
+    mistaken,
+    near,
+    replies,
+    same_as,
+    tidy,
+)
 
 # ------------------------------------------------------------------ 1 as-of join
 
@@ -46,11 +57,33 @@ TABLES = (
     _values((2, 55), (1, 65), (1, 10), (2, 20), (1, 40), (5, 45), (1, 5), (2, 15), (1, 90), (4, 80)),
 )
 
+
+def _is_table(reply: Any, _: Any = None) -> bool:
+    """Whether a reply has several columns where one value for each event is wanted."""
+    return isinstance(reply, pd.DataFrame) and reply.shape[1] > 1
+
+
+def _same_column(reply: Any, wanted: ArrayLike) -> bool:
+    return not _is_table(reply) and close(reply, wanted)
+
+
 as_of_join = Exercise(
     title="the as-of join",
-    right=same_as(_as_of, [TABLES]),
+    right=same_as(_as_of, [TABLES], _same_column),
     reason="Each event gets what was known of its user just before it: what serving would have read.",
     mistakes=(
+        Mistake(
+            "a table",
+            replies(TABLES, None, _is_table),
+            "You return a whole table. Give back its column `value` alone, in the order of the events.",
+            example=lambda e, v: e.assign(value=_as_of(e, v)),
+        ),
+        Mistake(
+            "zero",
+            replies((_events((1, 10)), _values((1, 20))), 0),
+            "Where nothing is known you return 0, a value that somebody might have. Leave it missing.",
+            example=lambda e, v: _as_of(e, v).fillna(0),
+        ),
         Mistake(
             "the future",
             replies((_events((1, 10)), _values((1, 5), (1, 99))), 99),
@@ -246,44 +279,48 @@ SIX_LEAKS_STORY = (
     "At the moment of a payment, a model must say whether it is fraud, **on cards that it has never seen**. "
     "Its data set:\n\n" + "\n".join(f"- `{name}` {description}" for name, _, description in _STORY)
 )
-LEAKS = {name: kind for name, kind, _ in _STORY}
+LEAKS = tuple(name for name, *_ in _STORY)
+_KINDS = {name: kind for name, kind, _ in _STORY}
 
 six_leaks = Exercise(
     title="six leaks",
-    right=lambda a: tidy(a) == LEAKS,
+    right=lambda a: tidy(a) == _KINDS,
     reason="Ask of each value: who writes it, when, and out of which rows? Two come from the payment itself; "
     "the other six know the label, the future or the test rows.",
     mistakes=(
-        _misspelled(LEAKS),
+        _misspelled(_KINDS),
         Mistake(
             "false alarm",
-            lambda a: any(LEAKS[key] == "none" != label for key, label in tidy(a).items()),
+            lambda a: any(_KINDS[key] == "none" != label for key, label in tidy(a).items()),
             "You accuse a harmless feature: it is known when the model decides.",
-            example=LEAKS | {"amount": "target"},
+            example=_KINDS | {"amount": "target"},
         ),
         Mistake(
             "missed",
-            lambda a: any(LEAKS[key] != "none" == label for key, label in tidy(a).items()),
+            lambda a: any(_KINDS[key] != "none" == label for key, label in tidy(a).items()),
             "You let a leak pass. Only two of the eight are harmless.",
-            example=LEAKS | {"mean_amount_over_all_time": "none"},
+            example=_KINDS | {"mean_amount_over_all_time": "none"},
         ),
-        _mislabeled(LEAKS, "chargeback_received", "future", "It comes later, but worse: it *is* the label."),
+        _mislabeled(_KINDS, "chargeback_received", "future", "It comes later, but worse: it *is* the label."),
         _mislabeled(
-            LEAKS, "target_encoded_merchant", "target", "The merchant is fair; its encoding is the leak."
+            _KINDS, "target_encoded_merchant", "target", "The merchant is fair; its encoding is the leak."
         ),
         _mislabeled(
-            LEAKS,
+            _KINDS,
             "mean_amount_over_all_time",
             "preprocessing",
             "The mean would leak without any test set: it knows later payments. Time is the trouble.",
         ),
         _mislabeled(
-            LEAKS, "scaler_fitted_on_all_rows", "future", "The scaler saw the test rows, whatever their time."
+            _KINDS,
+            "scaler_fitted_on_all_rows",
+            "future",
+            "The scaler saw the test rows, whatever their time.",
         ),
         _mislabeled(
-            LEAKS, "same_card_in_train_and_test", "duplicate", "These rows differ; they share the card only."
+            _KINDS, "same_card_in_train_and_test", "duplicate", "These rows differ; they share the card only."
         ),
-        _mislabeled(LEAKS, "duplicate_rows", "group", "They share more than the card: it is one payment."),
+        _mislabeled(_KINDS, "duplicate_rows", "group", "They share more than the card: it is one payment."),
     ),
     otherwise="Each of the six kinds occurs once, and two of the eight are harmless.",
     hints=(
@@ -291,36 +328,37 @@ six_leaks = Exercise(
         "Two use the label: one is the label itself, one averages it.",
         "Of the last four, one knows later payments, one is fitted too early, and two come from the split.",
     ),
-    solution_code=f"answer = {LEAKS!r}",
+    solution_code=f"answer = {_KINDS!r}",
 )
 
 # ------------------------------------------------------------------ 4 split choice
 
-SPLITS = {
+_SPLIT_FOR = {
     "fraud next week": "temporal",
     "patients of a new hospital": "group",
     "independent lab measurements": "random",
     "films for known users tomorrow": "temporal",
     "spam from senders never seen": "group",
 }
+SPLITS = tuple(_SPLIT_FOR)
 
 
 def _random_for(kind: str, example: str, message: str) -> Mistake:
     """The mistake of a random split where a `kind` split is right."""
     return Mistake(
         f"random for {kind}",
-        confuses(SPLITS, kind, "random"),
+        confuses(_SPLIT_FOR, kind, "random"),
         message,
-        example=SPLITS | {example: "random"},
+        example=_SPLIT_FOR | {example: "random"},
     )
 
 
 split_choice = Exercise(
     title="which split?",
-    right=lambda a: tidy(a) == SPLITS,
+    right=lambda a: tidy(a) == _SPLIT_FOR,
     reason="A split imitates the way to production: later rows, new groups, or more of the same.",
     mistakes=(
-        _misspelled(SPLITS),
+        _misspelled(_SPLIT_FOR),
         _random_for(
             "temporal",
             "fraud next week",
@@ -332,31 +370,31 @@ split_choice = Exercise(
             "A random split has the same hospital or sender on both sides: graded on those it knows.",
         ),
         _mislabeled(
-            SPLITS,
+            _SPLIT_FOR,
             "films for known users tomorrow",
             "group",
             "Your users are known; tomorrow is what is new.",
         ),
         _mislabeled(
-            SPLITS,
+            _SPLIT_FOR,
             "patients of a new hospital",
             "temporal",
             "A later month of the same hospitals is not another hospital. Hold whole hospitals out.",
         ),
         _mislabeled(
-            SPLITS,
+            _SPLIT_FOR,
             "spam from senders never seen",
             "temporal",
             "Known senders write tomorrow too. To grade unseen ones, hold whole senders out.",
         ),
         _mislabeled(
-            SPLITS, "fraud next week", "group", "A split by card tests new cards in the same old weeks."
+            _SPLIT_FOR, "fraud next week", "group", "A split by card tests new cards in the same old weeks."
         ),
         Mistake(
             "more than random",
             lambda a: tidy(a)["independent lab measurements"] != "random",
             "Independent measurements have no order and no groups that matter. Random is enough.",
-            example=SPLITS | {"independent lab measurements": "temporal"},
+            example=_SPLIT_FOR | {"independent lab measurements": "temporal"},
         ),
     ),
     otherwise="Ask of each: what will be new in production that the training rows do not have?",
@@ -365,7 +403,7 @@ split_choice = Exercise(
         "Two are temporal, two are by group.",
         "Random is right where rows can be exchanged, as the throws of a coin can.",
     ),
-    solution_code=f"answer = {SPLITS!r}",
+    solution_code=f"answer = {_SPLIT_FOR!r}",
 )
 
 # ------------------------------------------------------------------ 5 maturity
@@ -375,8 +413,20 @@ def _arrival(scale: float) -> Callable[[ArrayLike], np.ndarray]:
     return lambda age: 1 - np.exp(-np.asarray(age, float) / scale)
 
 
-def _older_than(days: int) -> Callable[[np.ndarray, np.ndarray, Callable], float]:
+Estimate = Callable[[np.ndarray, np.ndarray, Callable], float]
+
+
+def _older_than(days: int) -> Estimate:
     return lambda c, age, p: c[age >= days].mean()
+
+
+def _weighted_older_than(days: int) -> Estimate:
+    return lambda c, age, p: (c / p(age))[age >= days].mean()
+
+
+def _drops_young(estimate: Callable[[int], Estimate]) -> Test:
+    """Whether an answer is the estimate from the clicks of some age on."""
+    return lambda answer: any(same_as(estimate(days), CLICKS)(answer) for days in range(2, 16))
 
 
 CLICKS = [
@@ -400,9 +450,28 @@ maturity = Exercise(
         ),
         Mistake(
             "only old rows",
-            lambda answer: any(same_as(_older_than(days), CLICKS)(answer) for days in range(2, 16)),
+            _drops_young(_older_than),
             "You dropped the young clicks: the newest days are lost, and the others not complete either.",
             example=_older_than(7),
+        ),
+        Mistake(
+            "weighted old rows",
+            _drops_young(_weighted_older_than),
+            "The weights are right, but you dropped the young clicks. Their weights are there to keep them.",
+            example=_weighted_older_than(7),
+        ),
+        mistaken(
+            "total",
+            lambda c, age, p: np.sum(c / p(age)),
+            "That is how many conversions there will be. Divide by the number of clicks for the rate.",
+            CLICKS,
+        ),
+        mistaken(
+            "mean age",
+            lambda c, age, p: c.mean() / p(age.mean()),
+            "Nobody has the mean age: the probability bends, so that of the mean is not the mean of them. "
+            "Divide each conversion by the probability at its own age.",
+            CLICKS,
         ),
         mistaken(
             "negatives too",
@@ -474,6 +543,7 @@ def _same_names(a: Collection[str], b: Collection[str]) -> bool:
 
 
 MEANS, SWAP, GAP = _pair([1, 3], [2, 2]), _pair([1, 2], [2, 1]), _pair([np.nan, 1], [0, 1])
+FAR = _pair([1, 1], [9, 9])
 NO_GAP, ROUNDED = _pair([np.nan, 1], [np.nan, 1]), _pair([0.3, 1], [0.1 + 0.2, 1])
 
 parity_bug = Exercise(
@@ -482,6 +552,12 @@ parity_bug = Exercise(
     reason="Only a comparison row by row, matched by key, sees a value that stands at its neighbor's key. "
     "Its distribution is the same to the last digit.",
     mistakes=(
+        Mistake(
+            "typed in",
+            lambda answer: set(answer(OFFLINE, OFFLINE)) == set(answer(*FAR)),
+            "You give the same names whatever the tables hold, equal or not. Compare the two arguments.",
+            example=lambda a, b: ["clicks_5min"],
+        ),
         Mistake(
             "by position",
             _reports(REVERSED),
