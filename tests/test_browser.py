@@ -340,10 +340,10 @@ def test_the_lab_asked_no_other_machine_and_wrote_no_error(explorer):
 
 
 @pytest.fixture(scope="module")
-def capacity_visit(server) -> Iterator[lab.Visit]:
-    with lab.visit() as seen:
-        lab.open_notebook(seen.page, server, "capacity.ipynb")
-        yield seen
+def capacity_visit(server, visit) -> lab.Visit:
+    """The page of the decision lab, gone on to another notebook: Playwright runs only once at a time."""
+    lab.open_notebook(visit.page, server, "capacity.ipynb")
+    return visit
 
 
 @pytest.fixture
