@@ -299,12 +299,16 @@ def searched(index: object, queries: np.ndarray, what: str) -> tuple[np.ndarray,
 
 
 def latencies(system: TwoStage, catalog: Catalog, plan: Plan) -> dict[str, float]:
-    """Milliseconds of the steps and of the whole; requests a second with one thread a core."""
+    """Milliseconds of the steps and of the whole; requests a second with one thread a core.
+
+    Also the load average: above the number of cores, others wanted them too, and the times say less.
+    """
     warm, queries = catalog.queries(20, seed=3), catalog.queries(plan.requests, seed=4)
     system.measure(warm)
     table = system.measure(tqdm(queries, "requests"))
     row = {f"{name}_p50_ms": value for name, value in table.median().items()}
     row |= {f"{name}_p99_ms": table[name].quantile(0.99) for name in ("retrieve", "whole")}
+    row |= {"load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else np.nan}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         start = time.perf_counter()
         list(pool.map(system.recommend, queries))
