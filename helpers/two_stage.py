@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Late
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+RUNS = Path(__file__).parents[1] / "benchmarks" / "results" / "two_stage.csv"
 STEPS = ("retrieve", "features", "score", "choose")
 
 
@@ -150,3 +152,14 @@ def guarded(system: TwoStage, fallbacks: Mapping[str, Callable[..., Any]], timeo
     """Return the system with a new `Guard` around each step that has a fallback."""
     guards = {name: Guard(getattr(system, name), step, timeout_ms) for name, step in fallbacks.items()}
     return replace(system, **guards)
+
+
+def recorded_runs(recall: float = 0.9) -> pd.DataFrame:
+    """Return what benchmarks/two_stage.py measured: a row for each number of clustered videos, its index.
+
+    Of the settings that reach the recall at 100, a row has the one with the lowest median. Columns: those
+    of the file; `brute_p50_ms_is` and `rank_all_s_is` say "measured" or "extrapolated".
+    """
+    runs = pd.read_csv(RUNS)
+    runs = runs[(runs["spread"] == "mixture") & (runs["recall_100"] >= recall)]
+    return runs.sort_values("whole_p50_ms").drop_duplicates("videos").set_index("videos").sort_index()

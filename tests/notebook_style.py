@@ -217,12 +217,13 @@ def names_used(tree: ast.Module) -> set[str]:
 
 
 def names_made(tree: ast.Module) -> set[str]:
-    """Return the names that a piece of code assigns, imports or defines, its arguments among them."""
+    """Return the names that a piece of code assigns, imports, defines or catches, and its arguments."""
     made = {
         node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
     made |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-    made |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    named = ast.FunctionDef | ast.ClassDef | ast.ExceptHandler
+    made |= {node.name for node in ast.walk(tree) if isinstance(node, named) and node.name}
     imports = (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
     return made | {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
 

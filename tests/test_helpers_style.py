@@ -17,6 +17,7 @@ FLOORS = [
         "retrieval",
         "large_index",
         "two_stage",
+        "designs",
         "features",
         "feature_store",
         "privacy",
@@ -30,6 +31,7 @@ NEIGHBORS = {  # the imports on one floor, each for its reason
     "downloads": {"datasets"},  # the same tables, larger: the same schemas and errors
     "world": {"shifts"},  # a shift happens to it
     "simulator": {"datasets", "shifts", "world"},  # writes the log of the world
+    "designs": {"architecture"},  # the systems of the notebooks as such objects
     "catalog": {"shifts", "simulator"},  # the same checks of sizes, the same random coins
     "feature_store": {"features"},  # keeps the declared features
     "exercises": {"interview"},  # judges the answers to its questions

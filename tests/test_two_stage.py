@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.two_stage import STEPS, Guard, TwoStage, best, occurrence
+from helpers.two_stage import STEPS, Guard, TwoStage, best, occurrence, recorded_runs
 from helpers.two_stage import guarded as with_guards
 
 SMALL = st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 3)), max_size=30)
@@ -177,3 +177,12 @@ def test_a_guarded_system_answers_when_its_steps_are_down():
         with_guards(pipeline(retrieve=broken), fallbacks, timeout_ms=10_000).recommend(np.array(1.0))
     for step in (system.score, system.features):
         step.close()
+
+
+def test_the_recorded_runs_are_the_fastest_of_their_size_with_enough_recall():
+    runs, strict = recorded_runs(0.9), recorded_runs(0.95)
+    assert {10**4, 10**6, 10**9} <= set(runs.index) and runs.index.is_unique
+    assert runs.recall_100.min() >= 0.9 and strict.recall_100.min() >= 0.95
+    both = runs.index.intersection(strict.index)
+    assert (runs.whole_p50_ms[both] <= strict.whole_p50_ms[both]).all()
+    assert set(runs.brute_p50_ms_is) == {"measured", "extrapolated"}

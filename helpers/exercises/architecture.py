@@ -49,7 +49,107 @@ def _outside(right: Mapping[str, str], allowed: Collection[str], message: str) -
     return Mistake("unknown", lambda a: not set(tidy(a).values()) <= set(allowed), message, example)
 
 
-# ------------------------------------------------------------------ 1 IVF search
+# ------------------------------------------------------------------ 1 ceiling
+
+RECALL, SHARE = 0.62, 0.45
+LONGER_RECALL, LONGER_SHARE = 0.80, 0.37
+
+CEILING_STORY = (
+    f"Each request has one video that the user came for. The first stage retrieves it in {RECALL:.0%} of the "
+    f"requests. Of those that were retrieved, the ranker puts {SHARE:.0%} into the top ten.\n\n"
+    "- `now`: in what share of the requests is it in the top ten?\n"
+    "- `perfect_ranker`: the same, if the ranker made no mistake.\n"
+    f"- `longer_list`: the same, with more candidates: the first stage retrieves it in {LONGER_RECALL:.0%}, "
+    f"but among more rivals the ranker of today puts only {LONGER_SHARE:.0%} of the retrieved into the top "
+    "ten."
+)
+
+
+def _hit_rates(
+    now: Number = RECALL * SHARE,
+    perfect_ranker: Number = RECALL,
+    longer_list: Number = LONGER_RECALL * LONGER_SHARE,
+) -> dict[str, Number]:
+    return {"now": now, "perfect_ranker": perfect_ranker, "longer_list": longer_list}
+
+
+def _wrong_hits(name: str, message: str, **wrong: Number) -> Mistake:
+    """The mistake of one of these numbers; the example has all of them."""
+    tests = [(key, near(value)) for key, value in wrong.items()]
+    return Mistake(name, lambda a: any(test(a[key]) for key, test in tests), message, _hit_rates(**wrong))
+
+
+ceiling = Exercise(
+    title="the ceiling",
+    right=equals(_hit_rates()),
+    reason="A hit needs both stages, so the shares multiply, and the recall of the first stage is the "
+    f"ceiling of the second. The longer list raised the ceiling by {LONGER_RECALL / RECALL - 1:.0%}, the "
+    f"hits by {LONGER_RECALL * LONGER_SHARE / (RECALL * SHARE) - 1:.0%}.",
+    mistakes=(
+        _wrong_hits(
+            "percent",
+            "Give shares between 0 and 1, not percentages.",
+            now=100 * RECALL * SHARE,
+            perfect_ranker=100 * RECALL,
+            longer_list=100 * LONGER_RECALL * LONGER_SHARE,
+        ),
+        _wrong_hits(
+            "added",
+            "You added the stages. Both must succeed: the second share is a share *of the first*.",
+            now=RECALL + SHARE,
+            longer_list=LONGER_RECALL + LONGER_SHARE,
+        ),
+        _wrong_hits(
+            "divided",
+            "You divided. The share of the ranker is already one of the retrieved requests: multiply.",
+            now=SHARE / RECALL,
+            longer_list=LONGER_SHARE / LONGER_RECALL,
+        ),
+        _wrong_hits(
+            "minimum",
+            "You took the smaller of the two. A chain loses at every link, not only at the weakest.",
+            now=min(RECALL, SHARE),
+            longer_list=min(LONGER_RECALL, LONGER_SHARE),
+        ),
+        _wrong_hits(
+            "no ceiling",
+            "A perfect ranker cannot show what it never received. It hits whenever the first stage does.",
+            perfect_ranker=1,
+        ),
+        _wrong_hits(
+            "perfect retrieval",
+            "That is the hit rate with a perfect *first* stage. Make the ranker perfect.",
+            perfect_ranker=SHARE,
+        ),
+        _wrong_hits(
+            "ranker unchanged",
+            "You kept the ranker's old share. With more rivals in the list it falls: use the new one.",
+            longer_list=LONGER_RECALL * SHARE,
+        ),
+        _wrong_hits(
+            "recall unchanged",
+            "You kept the old recall. The longer list has the new one.",
+            longer_list=RECALL * LONGER_SHARE,
+        ),
+    ),
+    otherwise="Imagine a hundred requests: in how many is the video retrieved, and in how many of *these* "
+    "does the ranker put it into the top ten?",
+    hints=(
+        "A hit needs two successes, one after the other.",
+        "hit rate = recall of the first stage x the ranker's share of what was retrieved.",
+        "For a perfect ranker the second factor is 1. For the longer list both factors are new.",
+    ),
+    solution_code=f"""
+answer = {{
+    "now": {RECALL} * {SHARE},
+    "perfect_ranker": {RECALL},
+    "longer_list": {LONGER_RECALL} * {LONGER_SHARE},
+}}
+""",
+)
+
+
+# ------------------------------------------------------------------ 2 IVF search
 
 
 def _inner(rows: np.ndarray, query: np.ndarray) -> np.ndarray:
@@ -182,7 +282,8 @@ def answer(query, centroids, lists, vectors, nprobe, k):
     probe=SEARCHES[0],
 )
 
-# ------------------------------------------------------------------ 2 pick K
+
+# ------------------------------------------------------------------ 3 pick K
 
 
 def _measured(rows: Mapping[int, tuple[float, float]]) -> pd.DataFrame:
@@ -302,7 +403,8 @@ def answer(table, budget_ms, tolerance):
     probe=CHOICES_OF_K[0],
 )
 
-# ------------------------------------------------------------------ 3 sum of stages
+
+# ------------------------------------------------------------------ 4 sum of stages
 
 Stages = Sequence[Sequence[np.ndarray]]
 
@@ -399,104 +501,6 @@ def answer(stages):
     probe=REQUESTS[0],
 )
 
-# ------------------------------------------------------------------ 4 ceiling
-
-RECALL, SHARE = 0.62, 0.45
-LONGER_RECALL, LONGER_SHARE = 0.80, 0.37
-
-CEILING_STORY = (
-    f"Each request has one video that the user came for. The first stage retrieves it in {RECALL:.0%} of the "
-    f"requests. Of those that were retrieved, the ranker puts {SHARE:.0%} into the top ten.\n\n"
-    "- `now`: in what share of the requests is it in the top ten?\n"
-    "- `perfect_ranker`: the same, if the ranker made no mistake.\n"
-    f"- `longer_list`: the same, with more candidates: the first stage retrieves it in {LONGER_RECALL:.0%}, "
-    f"but among more rivals the ranker of today puts only {LONGER_SHARE:.0%} of the retrieved into the top "
-    "ten."
-)
-
-
-def _hit_rates(
-    now: Number = RECALL * SHARE,
-    perfect_ranker: Number = RECALL,
-    longer_list: Number = LONGER_RECALL * LONGER_SHARE,
-) -> dict[str, Number]:
-    return {"now": now, "perfect_ranker": perfect_ranker, "longer_list": longer_list}
-
-
-def _wrong_hits(name: str, message: str, **wrong: Number) -> Mistake:
-    """The mistake of one of these numbers; the example has all of them."""
-    tests = [(key, near(value)) for key, value in wrong.items()]
-    return Mistake(name, lambda a: any(test(a[key]) for key, test in tests), message, _hit_rates(**wrong))
-
-
-ceiling = Exercise(
-    title="the ceiling",
-    right=equals(_hit_rates()),
-    reason="A hit needs both stages, so the shares multiply, and the recall of the first stage is the "
-    f"ceiling of the second. The longer list raised the ceiling by {LONGER_RECALL / RECALL - 1:.0%}, the "
-    f"hits by {LONGER_RECALL * LONGER_SHARE / (RECALL * SHARE) - 1:.0%}.",
-    mistakes=(
-        _wrong_hits(
-            "percent",
-            "Give shares between 0 and 1, not percentages.",
-            now=100 * RECALL * SHARE,
-            perfect_ranker=100 * RECALL,
-            longer_list=100 * LONGER_RECALL * LONGER_SHARE,
-        ),
-        _wrong_hits(
-            "added",
-            "You added the stages. Both must succeed: the second share is a share *of the first*.",
-            now=RECALL + SHARE,
-            longer_list=LONGER_RECALL + LONGER_SHARE,
-        ),
-        _wrong_hits(
-            "divided",
-            "You divided. The share of the ranker is already one of the retrieved requests: multiply.",
-            now=SHARE / RECALL,
-            longer_list=LONGER_SHARE / LONGER_RECALL,
-        ),
-        _wrong_hits(
-            "minimum",
-            "You took the smaller of the two. A chain loses at every link, not only at the weakest.",
-            now=min(RECALL, SHARE),
-            longer_list=min(LONGER_RECALL, LONGER_SHARE),
-        ),
-        _wrong_hits(
-            "no ceiling",
-            "A perfect ranker cannot show what it never received. It hits whenever the first stage does.",
-            perfect_ranker=1,
-        ),
-        _wrong_hits(
-            "perfect retrieval",
-            "That is the hit rate with a perfect *first* stage. Make the ranker perfect.",
-            perfect_ranker=SHARE,
-        ),
-        _wrong_hits(
-            "ranker unchanged",
-            "You kept the ranker's old share. With more rivals in the list it falls: use the new one.",
-            longer_list=LONGER_RECALL * SHARE,
-        ),
-        _wrong_hits(
-            "recall unchanged",
-            "You kept the old recall. The longer list has the new one.",
-            longer_list=RECALL * LONGER_SHARE,
-        ),
-    ),
-    otherwise="Imagine a hundred requests: in how many is the video retrieved, and in how many of *these* "
-    "does the ranker put it into the top ten?",
-    hints=(
-        "A hit needs two successes, one after the other.",
-        "hit rate = recall of the first stage x the ranker's share of what was retrieved.",
-        "For a perfect ranker the second factor is 1. For the longer list both factors are new.",
-    ),
-    solution_code=f"""
-answer = {{
-    "now": {RECALL} * {SHARE},
-    "perfect_ranker": {RECALL},
-    "longer_list": {LONGER_RECALL} * {LONGER_SHARE},
-}}
-""",
-)
 
 # ------------------------------------------------------------------ 5 servers
 
@@ -523,7 +527,7 @@ def _servers_mistake(name: str, message: str, *functions: Callable) -> Mistake:
 
 
 servers_needed = Exercise(
-    title="how many servers?",
+    title="how many servers",
     right=same_as(_servers, LOADS, _exactly),
     reason="Little's law (1961): requests in service = arrivals a second x seconds in service. Each keeps "
     "one server busy. Dividing by the utilization leaves the free share that keeps queues short.",
@@ -579,94 +583,8 @@ def answer(peak_qps, service_ms, utilization):
     probe=LOADS[0],
 )
 
-# ------------------------------------------------------------------ 6 fallbacks
 
-RUNGS = {
-    "stale features": "rank with the values of some minutes ago, kept in the ranker's memory",
-    "zero features": "rank with zeros in place of the missing values",
-    "retrieval order": "show the candidates in the order of the first stage",
-    "popular list": "show last night's most watched videos, after the policy service has filtered them",
-    "approved list": "show only videos that reviewers approved in advance",
-    "no filter": "show the ranked videos unfiltered",
-    "default variant": "serve what users outside the experiment get, and mark the request so in the log",
-    "coin toss": "toss a new coin for this request",
-    "retry": "ask the same service again",
-    "error page": "show no feed",
-}
-FALLBACKS = {
-    "ranker late": "retrieval order",
-    "feature store down": "stale features",
-    "index down": "popular list",
-    "policy service down": "approved list",
-    "experiment assignment down": "default variant",
-}
-FALLBACK_STORY = (
-    "A request has 20 ms left when something fails. Give each failure the best feed that is still possible, "
-    "and never an unsafe one. Everything but the named service works. Your choices:\n\n"
-    + "\n".join(f"- `{name}`: {what}" for name, what in RUNGS.items())
-)
-
-fallback_order = Exercise(
-    title="order the fallbacks",
-    right=lambda a: tidy(a) == FALLBACKS,
-    reason="Go down the ladder one rung at a time: old values, then the first stage's order, then a list for "
-    "everybody. Quality may fail open; safety fails closed. An experiment that cannot assign does not guess.",
-    mistakes=(
-        _outside(FALLBACKS, RUNGS, "One of your choices is not in the list. Copy the names as they stand."),
-        *_choices(
-            FALLBACKS,
-            {
-                ("policy service down", "no filter"): "Your safety filter fails open: users see what it "
-                "exists to stop. It must fail closed.",
-                ("policy service down", "popular list"): "The popular list passes the policy service, which "
-                "is down. Popular is not safe: show what was approved in advance.",
-                ("policy service down", "retrieval order"): "The order is not the trouble: nobody has "
-                "checked these videos. Show what was approved in advance.",
-                ("policy service down", "error page"): "Safe, but more than safety needs: videos approved "
-                "in advance can be shown.",
-                ("ranker late", "retry"): "Retrying a late ranker doubles its load while it is slow, and "
-                "this request has no time to wait twice.",
-                ("ranker late", "popular list"): "Two rungs too low: candidates for this very user are "
-                "already retrieved. Show them in their order.",
-                ("ranker late", "stale features"): "Fresh or stale, the values go to the ranker, and the "
-                "ranker is what is late.",
-                ("feature store down", "zero features"): "To the ranker a zero is a value, such as a user "
-                "who never clicked. It ranks confidently and wrong, and no error is raised.",
-                ("feature store down", "retrieval order"): "One rung too low: the ranker works, and values "
-                "of some minutes ago are nearly as good as new.",
-                ("index down", "retrieval order"): "Without the index nothing was retrieved, so there is no "
-                "order. Which list needs no retrieval?",
-                ("index down", "approved list"): "Safe, but needlessly narrow: the policy service works and "
-                "can filter the popular list.",
-                ("experiment assignment down", "coin toss"): "With a new coin for each request a user "
-                "changes sides, and the two groups of the experiment become alike.",
-            },
-        ),
-        Mistake(
-            "retry",
-            lambda a: "retry" in tidy(a).values(),
-            "A retry adds load to what is failing, and waits twice. Fall back at once; a circuit breaker "
-            "tries the service again later.",
-            example=FALLBACKS | {"index down": "retry"},
-        ),
-        Mistake(
-            "error page",
-            lambda a: "error page" in tidy(a).values(),
-            "The error page is the last rung. In each of these cases something better is left.",
-            example=FALLBACKS | {"index down": "error page"},
-        ),
-    ),
-    otherwise="Ask of each failure: what was already computed, what was kept from before, and who would be "
-    "harmed if this step were simply left out?",
-    hints=(
-        "Five choices are right once each; nothing that adds load or guesses is among them.",
-        "Keep as much as still works: old values keep the ranker, the first stage's order keeps the user.",
-        "Only one failure can harm people: there, show less rather than more.",
-    ),
-    solution_code=f"answer = {FALLBACKS!r}",
-)
-
-# ------------------------------------------------------------------ 7 turning point
+# ------------------------------------------------------------------ 6 turning point
 
 NS_PER_VIDEO, BUDGET_MS, RETRIEVAL_SHARE, CORES = 20, 100, 0.3, 2
 INPUTS = {"videos": 400_000, "new_videos_a_day": 1_000, "peak_qps": 100, "shown": 10, "log_days": 30}
@@ -798,6 +716,95 @@ answer = {{
 """,
 )
 
+
+# ------------------------------------------------------------------ 7 fallbacks
+
+RUNGS = {
+    "stale features": "rank with the values of some minutes ago, kept in the ranker's memory",
+    "zero features": "rank with zeros in place of the missing values",
+    "retrieval order": "show the candidates in the order of the first stage",
+    "popular list": "show last night's most watched videos, after the policy service has filtered them",
+    "approved list": "show only videos that reviewers approved in advance",
+    "no filter": "show the ranked videos unfiltered",
+    "default variant": "serve what users outside the experiment get, and mark the request so in the log",
+    "coin toss": "toss a new coin for this request",
+    "retry": "ask the same service again",
+    "error page": "show no feed",
+}
+FALLBACKS = {
+    "ranker late": "retrieval order",
+    "feature store down": "stale features",
+    "index down": "popular list",
+    "policy service down": "approved list",
+    "experiment assignment down": "default variant",
+}
+FALLBACK_STORY = (
+    "A request has 20 ms left when something fails. Give each failure the best feed that is still possible, "
+    "and never an unsafe one. Everything but the named service works. Your choices:\n\n"
+    + "\n".join(f"- `{name}`: {what}" for name, what in RUNGS.items())
+)
+
+fallback_order = Exercise(
+    title="order the fallbacks",
+    right=lambda a: tidy(a) == FALLBACKS,
+    reason="Go down the ladder one rung at a time: old values, then the first stage's order, then a list for "
+    "everybody. Quality may fail open; safety fails closed. An experiment that cannot assign does not guess.",
+    mistakes=(
+        _outside(FALLBACKS, RUNGS, "One of your choices is not in the list. Copy the names as they stand."),
+        *_choices(
+            FALLBACKS,
+            {
+                ("policy service down", "no filter"): "Your safety filter fails open: users see what it "
+                "exists to stop. It must fail closed.",
+                ("policy service down", "popular list"): "The popular list passes the policy service, which "
+                "is down. Popular is not safe: show what was approved in advance.",
+                ("policy service down", "retrieval order"): "The order is not the trouble: nobody has "
+                "checked these videos. Show what was approved in advance.",
+                ("policy service down", "error page"): "Safe, but more than safety needs: videos approved "
+                "in advance can be shown.",
+                ("ranker late", "retry"): "Retrying a late ranker doubles its load while it is slow, and "
+                "this request has no time to wait twice.",
+                ("ranker late", "popular list"): "Two rungs too low: candidates for this very user are "
+                "already retrieved. Show them in their order.",
+                ("ranker late", "stale features"): "Fresh or stale, the values go to the ranker, and the "
+                "ranker is what is late.",
+                ("feature store down", "zero features"): "To the ranker a zero is a value, such as a user "
+                "who never clicked. It ranks confidently and wrong, and no error is raised.",
+                ("feature store down", "retrieval order"): "One rung too low: the ranker works, and values "
+                "of some minutes ago are nearly as good as new.",
+                ("index down", "retrieval order"): "Without the index nothing was retrieved, so there is no "
+                "order. Which list needs no retrieval?",
+                ("index down", "approved list"): "Safe, but needlessly narrow: the policy service works and "
+                "can filter the popular list.",
+                ("experiment assignment down", "coin toss"): "With a new coin for each request a user "
+                "changes sides, and the two groups of the experiment become alike.",
+            },
+        ),
+        Mistake(
+            "retry",
+            lambda a: "retry" in tidy(a).values(),
+            "A retry adds load to what is failing, and waits twice. Fall back at once; a circuit breaker "
+            "tries the service again later.",
+            example=FALLBACKS | {"index down": "retry"},
+        ),
+        Mistake(
+            "error page",
+            lambda a: "error page" in tidy(a).values(),
+            "The error page is the last rung. In each of these cases something better is left.",
+            example=FALLBACKS | {"index down": "error page"},
+        ),
+    ),
+    otherwise="Ask of each failure: what was already computed, what was kept from before, and who would be "
+    "harmed if this step were simply left out?",
+    hints=(
+        "Five choices are right once each; nothing that adds load or guesses is among them.",
+        "Keep as much as still works: old values keep the ranker, the first stage's order keeps the user.",
+        "Only one failure can harm people: there, show less rather than more.",
+    ),
+    solution_code=f"answer = {FALLBACKS!r}",
+)
+
+
 # ------------------------------------------------------------------ 8 log columns
 
 LOG_COLUMNS = tuple(IMPRESSION_LOG.columns)
@@ -873,12 +880,12 @@ log_columns = Exercise(
 )
 
 ALL = (
+    ceiling,
     ivf_search,
     pick_k,
     sum_of_stages,
-    ceiling,
     servers_needed,
-    fallback_order,
     turning_point,
+    fallback_order,
     log_columns,
 )
