@@ -42,6 +42,7 @@ STYLE = {
 }
 plt.rcParams.update(STYLE)
 
+MANY_DECADES = 300  # high over low of a log axis, from which ticks at 2 and 5 would run into each other
 SHORTEST_FINDING = 30  # characters; less names a chart but states nothing
 
 
@@ -116,7 +117,7 @@ def lines(
         ax.plot(x, values, color=color, linestyle=dash, marker="o", markersize=5)
     if scale != "linear":
         ax.set_xscale("log")
-        ax.set_xticks(x, [f"{value:,g}" for value in x])
+        ax.set_xticks(x, [short(value) for value in x])
         ax.minorticks_off()
     elif np.issubdtype(np.asarray(x).dtype, np.integer):
         ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
@@ -127,10 +128,19 @@ def lines(
     return ax
 
 
+def short(value: float) -> str:
+    """Return a number as it is spoken: from a million on in millions or billions, as 2M or 1B."""
+    for size, letter in ((1e9, "B"), (1e6, "M")):
+        if value >= size:
+            return f"{value / size:,.10g}{letter}"
+    return f"{value:,.10g}"
+
+
 def _plain_log_ticks(ax: Axes) -> None:
-    """Write the ticks of a log y axis as decimals, at 1, 2 and 5 of each decade."""
-    ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    """Write the ticks of a log y axis as plain numbers; within few decades, also at 2 and 5 of each."""
+    low, high = ax.get_ylim()
+    ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if high < MANY_DECADES * low else (1,)))
+    ax.yaxis.set_major_formatter(lambda value, _: short(value))
     ax.yaxis.set_minor_locator(ticker.NullLocator())
 
 
