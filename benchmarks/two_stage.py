@@ -5,7 +5,7 @@ creator; one thread. Each size is measured in a process of its own and added to
 benchmarks/results/two_stage.csv; what is there already, of the same machine, is not measured again. Beside
 it: brute force with NumPy, and the same trees over the whole catalog, measured up to a size and extrapolated
 in proportion beyond: the CSV says which. At one size, the same request written in other ways
-(two_stage_variants.csv), and vectors without structure, which no index can search much faster.
+(two_stage_variants.csv), and vectors without structure, for which an index helps little.
 
 The videos are synthetic; `helpers.catalog` says what that means for recall. From 100 million on they exceed
 memory: their features and vectors are computed from the seed when a request asks, which stands for reading
@@ -194,7 +194,7 @@ def settings(job: Job) -> list[tuple[int, int]]:
         return [(256, 2_000), (1_024, 5_000)]
     if job.spread == "uniform":
         return [(160, 1_000), (2_048, 5_000)]
-    return [(160, 1_000)] if job.videos <= 10**6 else [(192, 2_000)]
+    return [(160, 1_000)] if job.videos <= 10**6 else [(256, 2_000)]
 
 
 def label(index: ExactIndex | FaissIndex | LargeIndex) -> str:
@@ -435,9 +435,12 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def add(path: Path, rows: list[dict[str, object]], key: list[str]) -> None:
-    """Put rows into a CSV, in the place of those with the same key."""
-    table = pd.concat([read(path), pd.DataFrame(rows)], ignore_index=True)
-    table = table.drop_duplicates(key, keep="last")
+    """Put rows into a CSV, in the place of all those with the same key."""
+    table = pd.DataFrame(rows)
+    if path.exists():
+        old, measured = read(path), pd.MultiIndex.from_frame(table[key])
+        kept = old[~pd.MultiIndex.from_frame(old[key]).isin(measured)]
+        table = pd.concat([kept, table], ignore_index=True)
     if "videos" in table:
         table = extrapolated(table.sort_values(["spread", "videos"], ignore_index=True))
     path.parent.mkdir(exist_ok=True)
@@ -503,7 +506,7 @@ def main() -> None:
                 refuse_if_short(job.videos)
                 print(f"{job.videos:,} videos, {job.spread}", flush=True)
                 rows, others = in_process(job, plan)
-                add(folder / "two_stage.csv", rows, [*KNOWN, "index"])
+                add(folder / "two_stage.csv", rows, KNOWN)
                 if others:
                     add(folder / "two_stage_variants.csv", others, ["way", *MACHINE, *VERSIONS])
         report(folder / "two_stage.csv")
