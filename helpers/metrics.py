@@ -583,18 +583,19 @@ def _average_precision(labels: np.ndarray, ranks: np.ndarray, sample_weight: np.
     """Average precision of scores given as ranks (0 = highest); NaN without a positive."""
     positives, negatives = _per_rank(labels, ranks, sample_weight)
     tp, fp = np.cumsum(positives), np.cumsum(negatives)
-    return positives @ (tp / np.maximum(tp + fp, 1)) / tp[-1]
+    return (positives * (tp / np.maximum(tp + fp, 1))).sum() / tp[-1]
 
 
 def _roc_auc(labels: np.ndarray, ranks: np.ndarray, sample_weight: np.ndarray) -> float:
     """ROC-AUC of scores given as ranks (0 = highest); NaN without a positive or a negative."""
     positives, negatives = _per_rank(labels, ranks, sample_weight)
     fp = np.cumsum(negatives)
-    return positives @ (fp[-1] - fp + negatives / 2) / (positives.sum() * fp[-1])
+    return (positives * (fp[-1] - fp + negatives / 2)).sum() / (positives.sum() * fp[-1])
 
 
 # scikit-learn's functions spend a millisecond a call on checks. A bootstrap calls them a thousand times on a
-# few hundred cells, so it uses these equals; a test holds them to the originals.
+# few hundred cells, so it uses these equals; a test holds them to the originals. Neither calls `@`: on short
+# vectors the threads of a BLAS library wait for each other longer than they work.
 _BY_ORDER = {average_precision_score: _average_precision, roc_auc_score: _roc_auc}
 
 
