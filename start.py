@@ -3,7 +3,7 @@
   python start.py                   open the notebooks in JupyterLab (the same as: lab)
   python start.py test [...]        run every test; what follows goes to pytest, for example: -k metrics
   python start.py notebooks [...]   run the notebooks again and save their outputs; all, or those named
-  python start.py bench [...]       print the benchmark tables; all, or those named
+  python start.py bench [...]       print the benchmark tables; all, or those named; options go to them
   python start.py setup             only set up
 
 Paths after a command start at the repository. Needs Python 3.11 or newer, and the network the first time.
@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import glob
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -246,15 +247,17 @@ def notebooks(arguments):
 
 
 def bench(arguments):
-    """Run the benchmarks one after the other; stop at the first that fails."""
+    """Run the benchmarks one after the other; stop at the first that fails. Options go to each of them."""
+    options = list(itertools.dropwhile(lambda argument: not argument.startswith("-"), arguments))
+    names = arguments[: len(arguments) - len(options)]
     scripts = sorted(glob.glob(os.path.join(ROOT, "benchmarks", "*.py")))
     by_name = {os.path.splitext(os.path.basename(script))[0]: script for script in scripts}
-    unknown = set(arguments) - set(by_name)
+    unknown = set(names) - set(by_name)
     if unknown:
         sys.stderr.write("No benchmark %s. There are: %s.\n" % (", ".join(unknown), ", ".join(by_name)))
         return 2
-    for name in arguments or by_name:
-        code = run([PYTHON, by_name[name]])
+    for name in names or by_name:
+        code = run([PYTHON, by_name[name]] + options)
         if code:
             return code
     return 0

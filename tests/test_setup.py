@@ -512,6 +512,13 @@ def test_bench_runs_every_script_or_those_named(start, folder, calls, capsys):
     assert capsys.readouterr().err == "No benchmark c. There are: a, b.\n"
 
 
+def test_options_go_to_the_benchmark(start, folder, calls):
+    (folder / "benchmarks").mkdir()
+    (folder / "benchmarks" / "a.py").touch()
+    assert start.main(["bench", "a", "--sizes", "1e8"]) == 0
+    assert calls[-1][0][2:] == ["--sizes", "1e8"]
+
+
 # A shell that starts a job in the background has it ignore Ctrl-C, and every child inherits that; a terminal
 # does not.
 RUN = """
