@@ -659,7 +659,7 @@ def _details(stage: Stage) -> list[str]:
     """What stands under the name of a stage: its items and its ms, each where it has them."""
     items, ms = (stage.items_in, stage.items_out), stage.latency
     counted = [" → ".join(map(_count, items))] if stage.items_in else []
-    return counted + ([f"{MARKS[ms.kind]} {ms.p50:.3g} / {ms.p99:.3g} ms"] if ms else [])
+    return counted + ([f"{MARKS[ms.kind]} {ms.p50:.2g} / {ms.p99:.2g} ms"] if ms else [])
 
 
 def _count(items: float) -> str:

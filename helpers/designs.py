@@ -1,11 +1,13 @@
 """The systems of the notebooks as designs: their stages, seams and numbers, for any load."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from helpers.architecture import Design, Latency, Seam, Stage
 
 SECONDS_A_DAY = 86_400
+CORES_A_MACHINE = 32
 PROFILE_READ = Latency.assumed(2, 10, "a read in the same data center")
 
 OFFLINE = (
@@ -38,21 +40,44 @@ def video_recommendation(
 
     measured: latencies of "retrieve", "features", "score" and "choose", with 500 candidates where K matters.
     dau: users a day. requests_a_day: of each user. k: candidates. peak_factor: peak over mean rate.
-    index_bytes, feature_bytes: of one video. whole: other settings of the `Design`, such as budget_ms.
+    index_bytes, feature_bytes: of one video; each machine of 32 cores that works on them holds them all.
+    whole: other settings of the `Design`, such as budget_ms.
 
     Raises ValueError when the design contradicts itself, as `Design` does.
     """
     peak = dau * requests_a_day / SECONDS_A_DAY * peak_factor
     holds = {"index": index_bytes * videos, "features": feature_bytes * videos}
-    path = (*_request_path(measured, videos, k, holds), *OFFLINE)
     load = {"peak_qps": peak, "peak_factor": peak_factor}
+    alone = Design("video recommendation", _request_path(measured, videos, k, holds), **load)
+    copies = {name: _machines(alone, *names) for name, names in BESIDE.items()}
+    path = (*_request_path(measured, videos, k, holds, copies), *OFFLINE)
     return Design("video recommendation", path, SEAMS, **load, **whole)
 
 
+BESIDE = {
+    "retrieve": ("retrieve",),
+    "features": ("features", "rank"),
+}  # whose machines hold a copy of its state
+
+
+def _machines(design: Design, *stages: str) -> int:
+    """Return how many machines some stages need at the peak, at least two: each one holds a copy."""
+    needs = design.needs()
+    return max(2, math.ceil(sum(needs[stage]["cores"].magnitude for stage in stages) / CORES_A_MACHINE))
+
+
 def _request_path(
-    measured: Mapping[str, Latency], videos: float, k: float, holds: Mapping[str, float]
+    measured: Mapping[str, Latency],
+    videos: float,
+    k: float,
+    holds: Mapping[str, float],
+    copies: Mapping[str, int] | None = None,
 ) -> tuple[Stage, ...]:
-    """The online stages. A step that was measured in one thread keeps a core busy for its median."""
+    """The online stages. A step that was measured in one thread keeps a core busy for its median.
+
+    holds: bytes of one copy of the index and of the features. copies: how many of each; default: two.
+    """
+    copies = copies or dict.fromkeys(BESIDE, 2)
 
     def step(name: str) -> dict[str, Any]:
         return {"latency": measured[name], "core_ms": measured[name].p50}
@@ -76,6 +101,7 @@ def _request_path(
             items_out=k,
             state="index",
             state_bytes=holds["index"],
+            replicas=copies["retrieve"],
             owner="retrieval",
             failure="down",
             fallback="popular videos",
@@ -87,6 +113,7 @@ def _request_path(
             at_items=500,
             state="features",
             state_bytes=holds["features"],
+            replicas=copies["features"],
             owner="data platform",
             failure="down",
             fallback="features that do not change",

@@ -136,6 +136,26 @@ def top_k(scores: ArrayLike, k: int, allowed: ArrayLike | None = None) -> np.nda
     return np.where(np.take_along_axis(scores, order, 1) > 0, order, -1)
 
 
+def interleave(lists: Sequence[ArrayLike], k: int) -> np.ndarray:
+    """Blend lists into one of k distinct items a row, taking turns; -1 where all lists together have fewer.
+
+    lists: arrays of shape (rows, any length), best first, padded with -1. A duplicate gives its place to the
+    next item, so more lists never mean fewer candidates.
+    """
+    turns = max(np.shape(one)[1] for one in lists)
+    padded = [np.pad(one, ((0, 0), (0, turns - np.shape(one)[1])), constant_values=-1) for one in lists]
+    in_turn = np.stack(padded, axis=2).reshape(len(padded[0]), -1)
+    return np.array([_first_distinct(row, k) for row in in_turn])
+
+
+def _first_distinct(row: np.ndarray, k: int) -> np.ndarray:
+    """The first k distinct items of a row, in their order; padded with -1."""
+    _, first = np.unique(row, return_index=True)
+    items = row[np.sort(first)]
+    items = items[items >= 0][:k]
+    return np.pad(items, (0, k - len(items)), constant_values=-1)
+
+
 def rank_of(lists: ArrayLike, target: ArrayLike) -> np.ndarray:
     """Return the position of each row's target in its list, from 0; `NOT_FOUND` where the list lacks it.
 

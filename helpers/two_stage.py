@@ -157,9 +157,10 @@ def guarded(system: TwoStage, fallbacks: Mapping[str, Callable[..., Any]], timeo
 def recorded_runs(recall: float = 0.9) -> pd.DataFrame:
     """Return what benchmarks/two_stage.py measured: a row for each number of clustered videos, its index.
 
-    Of the settings that reach the recall at 100, a row has the one with the lowest median. Columns: those
-    of the file; `brute_p50_ms_is` and `rank_all_s_is` say "measured" or "extrapolated".
+    Of the settings whose recall at 100 is surely that high, with its whole interval, a row has the one with
+    the lowest median. Columns: those of the file; `brute_p50_ms_is` and `rank_all_s_is` say "measured" or
+    "extrapolated".
     """
     runs = pd.read_csv(RUNS)
-    runs = runs[(runs["spread"] == "mixture") & (runs["recall_100"] >= recall)]
+    runs = runs[(runs["spread"] == "mixture") & (runs["recall_100_low"] >= recall)]
     return runs.sort_values("whole_p50_ms").drop_duplicates("videos").set_index("videos").sort_index()

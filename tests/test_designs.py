@@ -1,5 +1,7 @@
 """The worked designs follow from their load."""
 
+import math
+
 import pytest
 
 from helpers.architecture import Latency
@@ -43,3 +45,10 @@ def test_a_budget_that_cannot_be_kept_names_the_stage():
 def test_more_candidates_than_videos_are_refused():
     with pytest.raises(ValueError, match="'retrieve' returns 500 items, but receives 100"):
         video_recommendation(MEASURED, videos=100)
+
+
+def test_each_machine_holds_a_copy_and_there_are_two_at_least():
+    quiet, busy = (video_recommendation(MEASURED, dau=dau) for dau in (1e3, 2e8))
+    assert quiet["retrieve"].replicas == quiet["features"].replicas == 2
+    assert busy["retrieve"].replicas == math.ceil(busy.needs()["retrieve"]["cores"].magnitude / 32)
+    assert busy["features"].replicas > 2

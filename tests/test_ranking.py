@@ -11,6 +11,7 @@ from helpers.ranking import (
     NOT_FOUND,
     LikeLog,
     candidate_table,
+    interleave,
     liked_together,
     rank_of,
     source_scores,
@@ -106,6 +107,20 @@ def test_top_k_is_the_sorted_list_of_allowed_items_above_zero(scores, k, mask):
     for row, shown in zip(scores, lists, strict=True):
         naive = sorted((i for i in range(6) if allowed[i] and row[i] > 0), key=lambda i: (-row[i], i))[:k]
         assert list(shown) == naive + [-1] * (k - len(naive))
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 8), max_size=5, unique=True), min_size=1, max_size=3), st.integers(1, 9)
+)
+def test_interleave_takes_turns_and_skips_what_it_has(lists, k):
+    in_turn = [one[turn] for turn in range(5) for one in lists if turn < len(one)]
+    naive = list(dict.fromkeys(in_turn))
+    padded = [np.array([one + [-1] * (5 - len(one))]) for one in lists]
+    assert interleave(padded, k).tolist() == [naive[:k] + [-1] * (k - len(naive[:k]))]
+
+
+def test_lists_of_several_lengths_and_rows_are_blended_row_by_row():
+    assert interleave([[[1, 2, 3], [4, 5, 6]], [[2], [-1]]], 3).tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 def test_rank_of_finds_the_position_or_says_that_there_is_none():
