@@ -432,7 +432,7 @@ def test_the_diagram_shows_stages_items_latencies_and_contracts():
     for stage in VIDEO.stages:
         assert stage.name in texts
     assert "1B → 1,000" in texts
-    assert f"● {np.median(SAMPLES):.3g} / {np.quantile(SAMPLES, 0.99):.3g} ms" in texts
+    assert f"● {np.median(SAMPLES):.2g} / {np.quantile(SAMPLES, 0.99):.2g} ms" in texts
     assert "○ 6 / 14 ms" in texts
     assert "label seam position, propensity, versions, served features" in texts
     assert "budget 200 ms" in texts
