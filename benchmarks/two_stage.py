@@ -12,9 +12,9 @@ memory: their features and vectors are computed from the seed when a request ask
 them from a store; and the list of a video is known without a search, which a real build pays for (column
 `assignments_a_second`, for one core).
 
-    python benchmarks/two_stage.py                       # 10k to 10M: about 20 minutes, 8 GiB
-    python benchmarks/two_stage.py --sizes 1e8           # 10 minutes, 4 GiB
-    python benchmarks/two_stage.py --billion             # 20 minutes, 20 GiB
+    python benchmarks/two_stage.py                       # 10k to 10M: about 8 minutes, 8 GiB
+    python benchmarks/two_stage.py --sizes 1e8           # 4 minutes, 3 GiB
+    python benchmarks/two_stage.py --billion             # 15 minutes, 20 GiB
     python benchmarks/two_stage.py --quick               # 10k and 100k, few requests, nothing saved
 """
 
