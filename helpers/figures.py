@@ -79,9 +79,10 @@ def interval_dots(
     for row, interval in enumerate(intervals.values()):
         ax.hlines(row, interval.low, interval.high, color=BLUE, linewidth=4, alpha=0.45)
         ax.plot(interval.estimate, row, "o", color=BLUE, markersize=9)
-        ax.annotate(
-            format(interval, spec), (interval.estimate, row), (0, 8), textcoords="offset points", ha="center"
-        )
+        place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
+        # On white, so that the line of the reference does not strike the numbers out.
+        paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        ax.annotate(format(interval, spec), (interval.estimate, row), bbox=paper, **place)
     if reference is not None:
         ax.axvline(reference, color="black", linewidth=1)
     ax.set_yticks(range(len(intervals)), list(intervals))
