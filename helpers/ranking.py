@@ -8,7 +8,6 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_matrix, diags
 from sklearn.decomposition import TruncatedSVD
 
-TIE = 1e-12  # what one item number weighs beside a score: it breaks ties and nothing else
 NOT_FOUND = np.iinfo(np.int64).max  # the rank of an item that a list does not hold
 
 
@@ -22,14 +21,20 @@ class LikeLog:
     def __init__(self, users: ArrayLike, items: ArrayLike, liked: ArrayLike, time: ArrayLike) -> None:
         """Take four columns of one length, in any order. `items`: any ids; they become 0 to n_items - 1.
 
-        Raises ValueError when the columns differ in length or nothing was liked.
+        liked: True and False, or 1 and 0. time: dates with times, as from `pandas.to_datetime`.
+
+        Raises ValueError when the columns differ in length, nothing was liked, a value is missing, or liked
+        or time hold something else.
         """
-        columns = {"user": np.asarray(users), "item": items, "liked": np.asarray(liked, bool), "time": time}
-        if len({len(column) for column in columns.values()}) > 1 or not columns["liked"].any():
+        columns = {"user": users, "item": items, "liked": liked, "time": time}
+        if len({len(column) for column in columns.values()}) > 1 or not np.any(liked):
             raise ValueError(
                 "The log needs users, items, liked and time of one length, and at least one like."
             )
-        table = pd.DataFrame(columns).sort_values("time", kind="stable", ignore_index=True)
+        table = _checked_log(
+            pd.DataFrame({name: pd.Series(column).array for name, column in columns.items()})
+        )
+        table = table.sort_values("time", kind="stable", ignore_index=True)
         self.users, self.liked, self.time = (table[name].to_numpy() for name in ("user", "liked", "time"))
         self.items, self.item_ids = pd.factorize(table["item"], sort=True)
         self.n_items = len(self.item_ids)
@@ -43,8 +48,12 @@ class LikeLog:
     def requests(self, start: int, end: int, size: int, min_likes: int = 5, seed: int = 0) -> np.ndarray:
         """Draw `size` rows, from start up to end, that hold a like of a user who had `min_likes` before.
 
-        Raises ValueError when there are fewer such rows.
+        Raises ValueError when there are fewer such rows, or the log has no such start and end.
         """
+        if not 0 <= start <= end <= len(self) or size < 0:
+            raise ValueError(
+                f"Rows {start} to {end}, or a size of {size}, do not fit a log of {len(self)} rows."
+            )
         rows = np.arange(start, end)
         rows = rows[self.liked[rows] & (self._likes_before[rows] >= min_likes)]
         if len(rows) < size:
@@ -54,41 +63,78 @@ class LikeLog:
         return np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
 
     def past(self, row: int, delay: str = "0s") -> np.ndarray:
-        """Return the rows of the same user that are older than `row` by more than `delay`, oldest first."""
+        """Return the rows of the same user that are older than `row` by more than `delay`, oldest first.
+
+        Raises ValueError when the delay is below 0: that would show the future.
+        """
         rows = self._rows_of[self.users[row]]
-        return rows[self.time[rows] < self.time[row] - pd.Timedelta(delay)]
+        return rows[self.time[rows] < self.time[row] - _span(delay)]
 
     def history(self, rows: Sequence[int], last: int = 20, delay: str = "0s") -> csr_matrix:
-        """Return for each request ones at the newest `last` items that its user liked: (rows, items)."""
+        """Return for each request ones at the newest `last` items that its user liked: (rows, items).
+
+        Raises ValueError when `last` is below 1, or as `past` does.
+        """
+        if last < 1:
+            raise ValueError(f"A history holds the last 1 item or more, not {last}: raise `last`.")
         pasts = (self.past(row, delay) for row in rows)
-        return self._ones([self.items[past[self.liked[past]][-last:]] for past in pasts])
+        return self._rows_of_ones([self.items[past[self.liked[past]][-last:]] for past in pasts])
 
     def seen(self, rows: Sequence[int]) -> csr_matrix:
         """Return, for each request, ones at the items that its user had rated before: (rows, items)."""
-        return self._ones([self.items[self.past(row)] for row in rows])
+        return self._rows_of_ones([self.items[self.past(row)] for row in rows])
 
     def likes(self, end: int) -> csr_matrix:
-        """Return who liked what before row `end`: ones, shape (users, items)."""
-        old = np.flatnonzero(self.liked[:end])
+        """Return who liked what before row `end`: ones, shape (users, items).
+
+        Raises ValueError when nothing was liked before that row.
+        """
+        old = np.flatnonzero(self.liked[: max(end, 0)])
+        if not len(old):
+            raise ValueError(f"Nothing was liked before row {end}: choose a later end.")
         users = pd.factorize(self.users[old])[0]
-        return csr_matrix(
-            (np.ones(len(old), np.float32), (users, self.items[old])), (users.max() + 1, self.n_items)
-        )
+        return _ones(users, self.items[old], (users.max() + 1, self.n_items))
 
     def likes_within(self, rows: ArrayLike, window: str) -> np.ndarray:
         """Count for each request everybody's likes of each item in the `window` before: (rows, items)."""
         until = np.searchsorted(self.time, self.time[rows])
-        since = np.searchsorted(self.time, self.time[rows] - pd.Timedelta(window))
+        since = np.searchsorted(self.time, self.time[rows] - _span(window))
         counts = np.zeros((len(until), self.n_items), np.float32)
         for row, low, high in zip(counts, since, until, strict=True):
             np.add.at(row, self.items[low:high][self.liked[low:high]], 1)
         return counts
 
-    def _ones(self, lists: Sequence[np.ndarray]) -> csr_matrix:
+    def _rows_of_ones(self, lists: Sequence[np.ndarray]) -> csr_matrix:
         """Return a matrix with a row a list, and a one at each of its items."""
         row = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
-        shape = (len(lists), self.n_items)
-        return csr_matrix((np.ones(len(row), np.float32), (row, np.concatenate(lists))), shape)
+        items = np.concatenate([np.zeros(0, int), *lists])  # no list at all is a matrix without rows
+        return _ones(row, items, (len(lists), self.n_items))
+
+
+def _checked_log(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the log with `liked` as booleans; raise ValueError for what `LikeLog` cannot read."""
+    if table.isna().any(axis=None):
+        raise ValueError("A user, item, like or time is missing: drop those rows first.")
+    if not np.isin(table["liked"], (0, 1)).all():
+        raise ValueError("liked must hold True and False, or 1 and 0: compare ratings, as in rating >= 4.")
+    if not pd.api.types.is_datetime64_any_dtype(table["time"]):
+        raise ValueError("time must hold dates with times: convert it with pandas.to_datetime.")
+    return table.astype({"liked": bool})
+
+
+def _span(text: str) -> pd.Timedelta:
+    """The duration that a text such as "10min" names; ValueError when it is below 0."""
+    span = pd.Timedelta(text)
+    if not span >= pd.Timedelta(0):
+        raise ValueError(f"A delay or window must be at least 0, not {text!r}: turn its sign.")
+    return span
+
+
+def _ones(row: np.ndarray, column: np.ndarray, shape: tuple[int, int]) -> csr_matrix:
+    """A matrix with ones at some cells; a cell that is named twice holds a one as well."""
+    matrix = csr_matrix((np.ones(len(row), np.float32), (row, column)), shape)
+    matrix.data[:] = 1  # duplicates were added up
+    return matrix
 
 
 # ------------------------------------------------------------------- candidate sources
@@ -128,12 +174,21 @@ def top_k(scores: ArrayLike, k: int, allowed: ArrayLike | None = None) -> np.nda
     """Return each row's k items with the highest scores above zero, best first; -1 where it has fewer.
 
     scores: shape (rows, items). allowed: which items may be shown, same shape. Ties go to the lower item.
+
+    Raises ValueError when k is below 1, the shapes do not fit, or an allowed item has the score NaN.
     """
-    scores = np.asarray(scores, float) if allowed is None else np.where(allowed, scores, 0.0)
-    keys = TIE * np.arange(scores.shape[1]) - scores  # all different, so a partial sort has one answer
-    first = np.argpartition(keys, min(k, keys.shape[1]) - 1, axis=1)[:, :k]
-    order = np.take_along_axis(first, np.argsort(np.take_along_axis(keys, first, 1), axis=1), 1)
-    return np.where(np.take_along_axis(scores, order, 1) > 0, order, -1)
+    scores = np.asarray(scores, float)
+    if k < 1 or scores.ndim != 2 or (allowed is not None and np.shape(allowed) != scores.shape):
+        raise ValueError(
+            f"A list needs a k of at least 1 and scores and allowed of one shape (rows, items), "
+            f"not k = {k} and shapes {scores.shape} and {np.shape(allowed)}."
+        )
+    scores = scores if allowed is None else np.where(allowed, scores, 0.0)
+    if np.isnan(scores).any():
+        raise ValueError("Some scores are NaN: fill them, with 0 for items that are not to be shown.")
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    lists = np.where(np.take_along_axis(scores, order, 1) > 0, order, -1)
+    return np.pad(lists, ((0, 0), (0, k - lists.shape[1])), constant_values=-1)
 
 
 def interleave(lists: Sequence[ArrayLike], k: int) -> np.ndarray:
@@ -141,7 +196,14 @@ def interleave(lists: Sequence[ArrayLike], k: int) -> np.ndarray:
 
     lists: arrays of shape (rows, any length), best first, padded with -1. A duplicate gives its place to the
     next item, so more lists never mean fewer candidates.
+
+    Raises ValueError when k is below 1, there is no list, or the lists differ in their rows.
     """
+    shapes = [np.shape(one) for one in lists]
+    if k < 1 or {len(shape) for shape in shapes} != {2} or len({rows for rows, _ in shapes}) > 1:
+        raise ValueError(
+            f"A blend needs a k of at least 1 and lists with the same rows, not k = {k} and shapes {shapes}."
+        )
     turns = max(np.shape(one)[1] for one in lists)
     padded = [np.pad(one, ((0, 0), (0, turns - np.shape(one)[1])), constant_values=-1) for one in lists]
     in_turn = np.stack(padded, axis=2).reshape(len(padded[0]), -1)
@@ -159,9 +221,16 @@ def _first_distinct(row: np.ndarray, k: int) -> np.ndarray:
 def rank_of(lists: ArrayLike, target: ArrayLike) -> np.ndarray:
     """Return the position of each row's target in its list, from 0; `NOT_FOUND` where the list lacks it.
 
-    lists: shape (rows, k). target: shape (rows,).
+    lists: shape (rows, k), padded with -1. target: shape (rows,); -1 is no item, and never found.
+
+    Raises ValueError when the shapes do not fit.
     """
-    found = np.asarray(lists) == np.asarray(target)[:, None]
+    lists, target = np.asarray(lists), np.asarray(target)
+    if lists.ndim != 2 or target.shape != lists.shape[:1]:
+        raise ValueError(
+            f"Pass one target for each row of the lists, not shapes {target.shape} and {lists.shape}."
+        )
+    found = (lists == target[:, None]) & (lists != -1)
     return np.where(found.any(axis=1), found.argmax(axis=1), NOT_FOUND)
 
 
@@ -185,15 +254,23 @@ def candidate_table(
     Columns: for each source the logarithm of the candidate's rank among those of the request; the same for
     being liked together with the user's last three likes; `tags`, how much of what the user liked has the
     tags of the candidate, added up; `years apart` from the user's mean year; `year`; `request`, a position
-    in `rows`; `item`; `wanted`.
+    in `rows`; `item`; `wanted`. `tags` and `years apart` are NaN where the user had liked nothing.
+
+    Raises ValueError when lists or scores are not those of `rows`, or tags or year not those of the items.
     """
+    tags, year = np.asarray(tags), np.asarray(year)
+    if {len(values) for values in (*scores.values(), *lists.values())} != {len(rows)}:
+        raise ValueError("Each source needs scores and a list for each of the rows: compute them for these.")
+    if not len(tags) == len(year) == log.n_items:
+        raise ValueError(f"tags and year need a row for each of the {log.n_items} items: use log.item_ids.")
     pools = [np.setdiff1d(np.concatenate(row), [-1]) for row in zip(*lists.values(), strict=True)]
     request, item = np.repeat(np.arange(len(pools)), [len(pool) for pool in pools]), np.concatenate(pools)
     recent = (log.history(rows, last=3) @ liked_together(log.likes(end))).toarray()
     score = {name: values[request, item] for name, values in {**scores, "recent likes": recent}.items()}
     table = np.log1p(pd.DataFrame(score).groupby(request).rank(ascending=False))
     history = log.history(rows)
-    share = 1 / history.sum(axis=1).A1[request]
+    liked = history.sum(axis=1).A1[request]
+    share = 1 / np.where(liked > 0, liked, np.nan)
     table["tags"] = ((history @ tags)[request] * tags[item]).sum(axis=1) * share
     table["years apart"] = year[item] - (history @ year)[request] * share
     wanted = item == log.items[np.asarray(rows)][request]

@@ -84,6 +84,65 @@ def test_a_log_that_makes_no_sense_is_refused():
         LikeLog([1], [1], [0], at([0]))
 
 
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ({"items": [7.0, np.nan]}, "missing"),
+        ({"users": [None, "b"]}, "missing"),
+        ({"time": [pd.Timestamp("2025-01-01"), pd.NaT]}, "missing"),
+        ({"liked": [4, 5]}, "rating >= 4"),
+        ({"liked": ["no", "yes"]}, "True and False"),
+        ({"time": [1, 2]}, "pandas.to_datetime"),
+        ({"time": ["2025-01-01", "2025-01-02"]}, "pandas.to_datetime"),
+    ],
+    ids=str,
+)
+def test_a_column_that_the_log_cannot_read_is_refused(column, message):
+    columns = {"users": [1, 1], "items": [5, 6], "liked": [1, 1], "time": at([0, 1])}
+    with pytest.raises(ValueError, match=message):
+        LikeLog(**(columns | column))
+
+
+def test_columns_are_joined_by_position_whatever_their_index():
+    time, items = pd.Series(at([0, 1, 2])), pd.Series([5, 6, 7], index=[2, 1, 0])
+    log = LikeLog([1, 1, 1], items, [1, 1, 1], time)
+    assert list(log.item_ids[log.items]) == [5, 6, 7]
+
+
+def test_times_with_a_zone_work_like_others(log):
+    zoned = LikeLog(USERS, ITEMS, LIKED, at(MINUTES).tz_localize("Europe/Berlin"))
+    assert (zoned.history([4], delay="10min") != log.history([4], delay="10min")).nnz == 0
+    assert (zoned.likes_within([5], "20min") == log.likes_within([5], "20min")).all()
+
+
+def test_an_item_that_is_liked_twice_is_still_a_one():
+    log = LikeLog([1, 1, 1], [5, 5, 6], [1, 1, 1], at([0, 1, 2]))
+    assert log.history([2]).toarray().tolist() == log.seen([2]).toarray().tolist() == [[1, 0]]
+    assert log.likes(2).toarray().tolist() == [[1, 0]]
+
+
+def test_no_request_is_a_matrix_without_rows(log):
+    assert log.history([]).shape == log.seen([]).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda log: log.requests(-3, 6, 1), "do not fit a log of 6 rows"),
+        (lambda log: log.requests(0, 7, 1), "do not fit a log of 6 rows"),
+        (lambda log: log.requests(0, 6, -1), "do not fit a log of 6 rows"),
+        (lambda log: log.past(4, "-1h"), "at least 0"),
+        (lambda log: log.likes_within([4], "-1h"), "at least 0"),
+        (lambda log: log.history([4], last=0), "raise `last`"),
+        (lambda log: log.likes(0), "Nothing was liked before row 0"),
+        (lambda log: log.likes(-1), "Nothing was liked before row -1"),
+    ],
+)
+def test_a_question_that_the_log_cannot_answer_is_refused(log, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(log)
+
+
 def test_the_past_of_real_ratings_agrees_with_a_filter_of_the_table():
     ratings = load_movielens_ratings().rename(columns={"rated_at": "time"})
     log = LikeLog(ratings.user_id, ratings.movie_id, ratings.rating >= 4, ratings.time)
@@ -126,6 +185,40 @@ def test_lists_of_several_lengths_and_rows_are_blended_row_by_row():
 def test_rank_of_finds_the_position_or_says_that_there_is_none():
     lists = [[4, 2, 9], [1, -1, -1], [7, 8, 9]]
     assert list(rank_of(lists, [9, 1, 5])) == [2, 0, NOT_FOUND]
+
+
+def test_top_k_orders_tiny_and_breaks_large_ties():
+    assert top_k([[1e-13, 3e-13, 2e-13]], 2).tolist() == [[1, 2]]
+    ties = np.random.default_rng(0).integers(1, 4, (1, 2000)) * 1e6
+    assert top_k(ties, 50).tolist() == [sorted(range(2000), key=lambda i: (-ties[0, i], i))[:50]]
+
+
+def test_a_list_longer_than_the_items_is_padded():
+    assert top_k([[1.0, 2.0]], 4).tolist() == [[1, 0, -1, -1]]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: top_k([[1, 2]], 0), "k of at least 1"),
+        (lambda: top_k([1, 2], 1), "one shape"),
+        (lambda: top_k([[1, 2]], 1, [True]), "one shape"),
+        (lambda: top_k([[1, np.nan]], 1), "NaN"),
+        (lambda: interleave([[[1, 2]]], -1), "k of at least 1"),
+        (lambda: interleave([], 2), "k of at least 1 and lists"),
+        (lambda: interleave([[1, 2]], 2), "same rows"),
+        (lambda: interleave([[[1]], [[1], [2]]], 2), "same rows"),
+        (lambda: rank_of([[1, 2], [3, 4]], [1]), "one target for each row"),
+        (lambda: rank_of([1, 2], [1, 2]), "one target for each row"),
+    ],
+)
+def test_lists_that_make_no_sense_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_the_padding_of_a_list_is_never_found():
+    assert list(rank_of([[3, -1]], [-1])) == [NOT_FOUND]
 
 
 # ---------------------------------------------------------------- sources and features
@@ -192,3 +285,35 @@ def test_the_candidate_table_has_a_row_for_each_candidate_and_knows_the_wanted_o
     assert (
         scores["taste"][0][int(best["item"])] == scores["taste"][0][table["item"][table.request == 0]].max()
     )
+
+
+def parts_of_a_table(log, rows):
+    """The arguments of a candidate table, by name."""
+    scores = source_scores(log, rows, 80)
+    lists = {name: top_k(values, 3) for name, values in scores.items()}
+    return {"scores": scores, "lists": lists, "tags": np.ones((10, 1)), "year": np.arange(2000.0, 2010.0)}
+
+
+def test_a_request_without_likes_has_unknown_tags_and_years(two_camps):
+    parts = parts_of_a_table(two_camps, [0]) | {"lists": {"any": np.array([[3, 4]])}}
+    table = candidate_table(two_camps, [0], 80, **parts)
+    assert len(table) == 2 and table[["tags", "years apart"]].isna().all(axis=None)
+
+
+def test_the_years_of_items_are_taken_by_position(two_camps):
+    parts = parts_of_a_table(two_camps, [80])
+    shifted = parts | {"year": pd.Series(parts["year"], index=range(10)[::-1])}
+    pd.testing.assert_frame_equal(*(candidate_table(two_camps, [80], 80, **p) for p in (parts, shifted)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "change", "message"),
+    [
+        ([80], {}, "each of the rows"),
+        ([80, 81], {"year": np.arange(11.0)}, "each of the 10 items"),
+        ([80, 81], {"tags": np.ones((9, 1))}, "each of the 10 items"),
+    ],
+)
+def test_parts_of_a_table_that_do_not_fit_are_refused(two_camps, rows, change, message):
+    with pytest.raises(ValueError, match=message):
+        candidate_table(two_camps, rows, 80, **(parts_of_a_table(two_camps, [80, 81]) | change))
