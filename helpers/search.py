@@ -11,7 +11,12 @@ K1, B = 1.2, 0.75  # how soon a repeated word stops counting, and how much long 
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text in lower case: runs of letters and digits."""
+    """Return the words of a text in lower case: runs of letters, digits and underscores.
+
+    Raises TypeError when the text is not a string.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"A text must be a string, not {text!r}: fill or drop what is missing.")
     return re.findall(r"\w+", text.lower())
 
 
@@ -19,7 +24,12 @@ class InvertedIndex:
     """For each word the texts that hold it, and how often: a search reads the texts of its words alone."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        """Index the texts; their ids are their positions. Raises ValueError when there is none."""
+        """Index the texts; their ids are their positions.
+
+        Raises ValueError when there is none or `texts` is a single string, TypeError as `words` does.
+        """
+        if isinstance(texts, str):
+            raise ValueError("Pass a list of texts: a single string would be indexed letter by letter.")
         if not len(texts):
             raise ValueError("There is no text to index.")
         self.postings: dict[str, dict[int, int]] = defaultdict(dict)
@@ -30,16 +40,18 @@ class InvertedIndex:
         self.postings.default_factory = None  # from here on an unknown word is an error, not a new entry
 
     def __contains__(self, word: str) -> bool:
-        """Tell whether a text holds the word."""
-        return word in self.postings
+        """Tell whether a text holds the word, in upper or lower case."""
+        return word.lower() in self.postings
 
     def search(self, query: str, k: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids and BM25 scores of the k best texts that hold a word of the query, best first.
 
         Each word adds ln(1 + (N - n + .5) / (n + .5)) f (K1 + 1) / (f + K1 (1 - B + B length / mean length)),
         with n of the N texts holding it, f times in this one (Robertson and Zaragoza 2009). Ties: lower id
-        first. k: None returns all.
+        first. k: None returns all. Raises ValueError when k is below 0.
         """
+        if k is not None and k < 0:
+            raise ValueError(f"k must be at least 0, or None for all texts, not {k}.")
         scores: dict[int, float] = defaultdict(float)
         for word in words(query):
             holders = self.postings.get(word, {})

@@ -57,3 +57,16 @@ def test_a_misspelled_word_is_repaired_and_others_stay():
 def test_nothing_to_index_is_refused():
     with pytest.raises(ValueError, match="no text"):
         InvertedIndex([])
+    with pytest.raises(ValueError, match="letter by letter"):
+        InvertedIndex("red fox")
+    with pytest.raises(TypeError, match="must be a string, not nan"):
+        InvertedIndex(["red", float("nan")])
+
+
+def test_a_negative_k_is_refused():
+    with pytest.raises(ValueError, match="at least 0"):
+        InvertedIndex(TEXTS).search("fox", -1)
+
+
+def test_a_word_is_held_in_upper_or_lower_case():
+    assert "The" in InvertedIndex(TEXTS)
