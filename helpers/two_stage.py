@@ -67,11 +67,24 @@ def best(
     """Return the n ids with the highest scores, at most `cap` of each group (such as a creator).
 
     ids, scores, group: shape (k,); ties keep their order. Fewer than n come back when the caps leave fewer.
+
+    Raises ValueError when the shapes differ, or n or cap is below 0.
     """
-    order = np.argsort(-np.asarray(scores), kind="stable")
+    ids, scores = np.asarray(ids), np.asarray(scores, float)  # small unsigned integers have no negative
+    group = group if group is None else np.asarray(group)
+    _check_list(n, cap, ids.shape, scores.shape, scores.shape if group is None else group.shape)
+    order = np.argsort(-scores, kind="stable")
     if group is not None:
-        order = order[occurrence(np.asarray(group)[order]) < cap]
-    return np.asarray(ids)[order[:n]]
+        order = order[occurrence(group[order]) < cap]
+    return ids[order[:n]]
+
+
+def _check_list(n: int, cap: int, *shapes: tuple[int, ...]) -> None:
+    """Raise ValueError unless the shapes are one and flat, and n and cap are counts."""
+    if n < 0 or cap < 0:
+        raise ValueError(f"n and cap must be at least 0, not {n} and {cap}.")
+    if len(shapes[0]) != 1 or len(set(shapes)) > 1:
+        raise ValueError(f"ids, scores and group need one flat shape: one value a candidate, not {shapes}.")
 
 
 def occurrence(values: ArrayLike) -> np.ndarray:
@@ -105,12 +118,12 @@ class Guard:
     ) -> None:
         """Guard a step; after `timeout_ms` it is late: it goes on in its thread, and its result is dropped.
 
-        Raises ValueError when the timeout is not above 0, or patience or rest make no sense.
+        Raises ValueError when the timeout is not above 0 and finite, or patience or rest make no sense.
         """
-        if timeout_ms <= 0 or patience < 1 or rest_seconds < 0:
+        if not (0 < timeout_ms < np.inf and patience >= 1 and rest_seconds >= 0):
             raise ValueError(
-                f"A guard needs a timeout above 0 ms, a patience of at least 1 and a rest of at least 0 s, "
-                f"not {timeout_ms}, {patience} and {rest_seconds}."
+                f"A guard needs a finite timeout above 0 ms, a patience of at least 1 and a rest of at least "
+                f"0 s, not {timeout_ms}, {patience} and {rest_seconds}."
             )
         self.step, self.fallback, self.timeout_ms = step, fallback, timeout_ms
         self.patience, self.rest_seconds, self._clock = patience, rest_seconds, clock
@@ -149,7 +162,12 @@ class Guard:
 
 
 def guarded(system: TwoStage, fallbacks: Mapping[str, Callable[..., Any]], timeout_ms: float) -> TwoStage:
-    """Return the system with a new `Guard` around each step that has a fallback."""
+    """Return the system with a new `Guard` around each step that has a fallback.
+
+    Raises ValueError for a fallback of no step.
+    """
+    if unknown := set(fallbacks) - set(STEPS):
+        raise ValueError(f"No step is called {', '.join(sorted(unknown))}: choose from {', '.join(STEPS)}.")
     guards = {name: Guard(getattr(system, name), step, timeout_ms) for name, step in fallbacks.items()}
     return replace(system, **guards)
 
@@ -160,7 +178,11 @@ def recorded_runs(recall: float = 0.9) -> pd.DataFrame:
     Of the settings whose recall at 100 is surely that high, with its whole interval, a row has the one with
     the lowest median. Columns: those of the file; `brute_p50_ms_is` and `rank_all_s_is` say "measured" or
     "extrapolated".
+
+    Raises ValueError when no setting has that recall.
     """
     runs = pd.read_csv(RUNS)
     runs = runs[(runs["spread"] == "mixture") & (runs["recall_100_low"] >= recall)]
+    if runs.empty:
+        raise ValueError(f"No run has a recall of surely {recall}: ask for a lower share, at most 1.")
     return runs.sort_values("whole_p50_ms").drop_duplicates("videos").set_index("videos").sort_index()

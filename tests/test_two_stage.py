@@ -73,6 +73,27 @@ def test_occurrence_counts_what_stood_before():
     assert list(occurrence([])) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([1, 2, 3, 4], [1, 2, 3], 2), "one flat shape"),
+        (([1, 2], [[1, 2]], 2), "one flat shape"),
+        (([1, 2], [1, 2], 2, [7, 7, 7]), "one flat shape"),
+        (([1, 2], [1, 2], -1), "n and cap"),
+        (([1, 2], [1, 2], 1, [7, 8], -1), "n and cap"),
+    ],
+    ids=str,
+)
+def test_a_list_that_makes_no_sense_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        best(*arguments)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, bool])
+def test_scores_of_any_kind_of_number_are_ordered(kind):
+    assert list(best([7, 8, 9], np.array([0, 1, 0], kind), 2)) == [8, 7]
+
+
 # ---------------------------------------------------------------- the guard
 
 
@@ -162,9 +183,19 @@ def test_a_success_between_failures_keeps_the_circuit_closed(guarded):
     assert guard.outcomes == {"answered": 2, "late": 0, "error": 3, "not asked": 0}
 
 
-@pytest.mark.parametrize("keywords", [{"timeout_ms": 0}, {"patience": 0}, {"rest_seconds": -1}], ids=str)
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"timeout_ms": 0},
+        {"timeout_ms": np.nan},
+        {"timeout_ms": np.inf},
+        {"patience": 0},
+        {"rest_seconds": -1},
+    ],
+    ids=str,
+)
 def test_a_guard_that_makes_no_sense_is_refused(guarded, keywords):
-    with pytest.raises(ValueError, match="timeout above 0 ms"):
+    with pytest.raises(ValueError, match="finite timeout above 0 ms"):
         guarded(abs, **keywords)
 
 
@@ -186,3 +217,10 @@ def test_the_recorded_runs_are_the_fastest_of_their_size_with_enough_recall():
     both = runs.index.intersection(strict.index)
     assert (runs.whole_p50_ms[both] <= strict.whole_p50_ms[both]).all()
     assert set(runs.brute_p50_ms_is) == {"measured", "extrapolated"}
+    with pytest.raises(ValueError, match="surely 90"):
+        recorded_runs(90)
+
+
+def test_a_fallback_of_no_step_is_refused():
+    with pytest.raises(ValueError, match="No step is called rank: choose from retrieve"):
+        with_guards(pipeline(), {"rank": abs}, timeout_ms=5)
