@@ -43,8 +43,10 @@ def video_recommendation(
     index_bytes, feature_bytes: of one video; each machine of 32 cores that works on them holds them all.
     whole: other settings of the `Design`, such as budget_ms.
 
-    Raises ValueError when the design contradicts itself, as `Design` does.
+    Raises ValueError when a latency is missing, or the design contradicts itself, as `Design` does.
     """
+    if missing := {"retrieve", "features", "score", "choose"} - set(measured):
+        raise ValueError(f"No latency for {', '.join(sorted(missing))}: measure it, or assume one.")
     peak = dau * requests_a_day / SECONDS_A_DAY * peak_factor
     holds = {"index": index_bytes * videos, "features": feature_bytes * videos}
     load = {"peak_qps": peak, "peak_factor": peak_factor}

@@ -52,3 +52,8 @@ def test_each_machine_holds_a_copy_and_there_are_two_at_least():
     assert quiet["retrieve"].replicas == quiet["features"].replicas == 2
     assert busy["retrieve"].replicas == math.ceil(busy.needs()["retrieve"]["cores"].magnitude / 32)
     assert busy["features"].replicas > 2
+
+
+def test_a_missing_latency_is_named():
+    with pytest.raises(ValueError, match="No latency for choose, score"):
+        video_recommendation({name: MEASURED[name] for name in ("retrieve", "features")})
