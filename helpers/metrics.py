@@ -638,6 +638,8 @@ def _units(unit: ArrayLike | None, rows: int) -> np.ndarray | None:
     """The number of the unit of each row, from 0 on; None when each row is a unit of its own."""
     if unit is None:
         return None
+    if np.any(pd.isna(np.asarray(unit))):
+        raise ValueError("unit has missing values, which would count as one unit: fill or drop those rows.")
     names, unit_of_row = np.unique(np.asarray(unit), return_inverse=True)
     if unit_of_row.shape != (rows,):
         raise ValueError(f"unit must name one unit a row: {rows} rows, but its shape is {np.shape(unit)}.")
@@ -761,8 +763,12 @@ def mean_interval(values: ArrayLike, unit: ArrayLike | None = None, **keywords: 
 
     values, unit: shape (n,). When rows belong together, as those of one user do, name the owner of each row
     in `unit`: whole units are drawn then, and the mean stays that of the rows.
+
+    Raises ValueError for a single value: its resamples are all the same, which would look like certainty.
     """
     values = _array("values", values, ndim=1)
+    if len(values) < 2:
+        raise ValueError("values holds a single number, which has no interval: pass more rows.")
     owners = np.arange(len(values)) if unit is None else _units(unit, len(values))
     table = pd.Series(values).groupby(owners).agg(["sum", "size"])
     return bootstrap_interval(_ratio_of_sums, table["sum"], table["size"], **keywords)
