@@ -186,9 +186,15 @@ def top_k(scores: ArrayLike, k: int, allowed: ArrayLike | None = None) -> np.nda
     scores = scores if allowed is None else np.where(allowed, scores, 0.0)
     if np.isnan(scores).any():
         raise ValueError("Some scores are NaN: fill them, with 0 for items that are not to be shown.")
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    lists = np.where(np.take_along_axis(scores, order, 1) > 0, order, -1)
-    return np.pad(lists, ((0, 0), (0, k - lists.shape[1])), constant_values=-1)
+    return np.array([_best_of_row(row, k) for row in scores]).reshape(-1, k)
+
+
+def _best_of_row(scores: np.ndarray, k: int) -> np.ndarray:
+    """The k best items of a row, padded with -1. Only what reaches the k-th score is sorted, for speed."""
+    least = np.partition(scores, -k)[-k] if k < len(scores) else 0
+    items = np.flatnonzero((scores >= least) & (scores > 0))
+    best = items[np.argsort(-scores[items], kind="stable")][:k]
+    return np.pad(best, (0, k - len(best)), constant_values=-1)
 
 
 def interleave(lists: Sequence[ArrayLike], k: int) -> np.ndarray:
