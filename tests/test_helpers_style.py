@@ -17,6 +17,7 @@ FLOORS = [
         "retrieval",
         "large_index",
         "two_stage",
+        "towers",
         "designs",
         "features",
         "feature_store",
