@@ -396,7 +396,7 @@ def recall(found: ArrayLike, truth: ArrayLike, k: int | None = None) -> Interval
     found, truth: ids of shape (queries, at least k), best first; `truth` from exact search. k: by default the
     columns of `truth`. An id of -1 in `found` is a miss. What the first stage misses, no later stage shows.
 
-    Raises ValueError for shapes that do not fit, or a `truth` that holds -1.
+    Raises ValueError for shapes that do not fit, a `truth` that holds -1, or a single query.
     """
     found, truth = np.asarray(found), np.asarray(truth)
     if found.ndim != 2 or truth.ndim != 2 or len(found) != len(truth):

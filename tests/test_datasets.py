@@ -397,12 +397,13 @@ def test_wheels_are_fetched_with_pip_by_hash_and_without_installing(
     monkeypatch.setattr(
         build.subprocess, "run", lambda command: calls.append(command) or SimpleNamespace(returncode=0)
     )
-    build.fetch_wheels([recipe(tmp_path).source], tmp_path)
+    source = recipe(tmp_path).source  # made once: its archive holds the time
+    build.fetch_wheels([source], tmp_path)
     (command,) = calls
     assert command[:4] == [sys.executable, "-m", "pip", "download"]
     assert {"--no-deps", "--only-binary=:all:", "--require-hashes"} <= set(command)
     pins = Path(command[command.index("-r") + 1]).read_text()
-    assert pins == f"little==1 --hash=sha256:{recipe(tmp_path).source.sha256}\n"
+    assert pins == f"little==1 --hash=sha256:{source.sha256}\n"
 
 
 def test_a_failing_pip_gets_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -303,9 +303,10 @@ def test_recall_is_the_mean_share_of_the_true_best():
 
 
 def test_recall_at_k_compares_the_first_k_of_both():
-    assert recall([[1, 2, 3]], [[3, 1, 2]], k=1).estimate == 0
-    assert recall([[1, 2, 3]], [[3, 1, 2]], k=2).estimate == 0.5
-    assert recall([[1, 2, 3]], [[3, 1]]).estimate == 0.5
+    found = [[1, 2, 3], [1, 2, 3]]
+    assert recall(found, [[3, 1, 2]] * 2, k=1).estimate == 0
+    assert recall(found, [[3, 1, 2]] * 2, k=2).estimate == 0.5
+    assert recall(found, [[3, 1], [2, 1]]).estimate == 0.75
 
 
 @pytest.mark.parametrize(
