@@ -147,6 +147,15 @@ class Visit:
         if parts.scheme not in ("data", "blob") and parts.hostname != HOST:
             self.outside.append(url)
 
+    def note_error(self, message: str, stack: str) -> None:
+        """Remember an error of a script, unless every frame of its stack is JupyterLab's own code.
+
+        On a busy machine JupyterLab itself at times removes a node twice; that says nothing of a notebook.
+        """
+        frames = [line for line in stack.splitlines() if line.strip().startswith("at ")]
+        if not frames or not all("/static/lab/" in frame for frame in frames):
+            self.errors.append(f"{message} {stack}")
+
 
 @contextmanager
 def visit(width: int = 1280, height: int = 1000) -> Iterator[Visit]:
@@ -161,7 +170,7 @@ def visit(width: int = 1280, height: int = 1000) -> Iterator[Visit]:
         seen = Visit(page)
         page.on("request", lambda request: seen.note_address(request.url))
         page.on("websocket", lambda socket: seen.note_address(socket.url))
-        page.on("pageerror", lambda error: seen.errors.append(str(error)))
+        page.on("pageerror", lambda error: seen.note_error(str(error), error.stack or ""))
         page.on("console", lambda note: seen.errors.append(note.text) if note.type == "error" else None)
         yield seen
         browser.close()

@@ -471,3 +471,20 @@ def test_the_capacity_explorer_asked_no_other_machine_and_wrote_no_error(capacit
     capacity.press("Users a day", "PageUp")
     assert capacity.visit.outside == []
     assert capacity.visit.errors == []
+
+
+@pytest.mark.parametrize(
+    ("stack", "noted"),
+    [
+        ("Error: x\n    at f (http://127.0.0.1:1/static/lab/core.js:1:2)", False),
+        (
+            "Error: x\n    at f (http://127.0.0.1:1/static/lab/core.js:1:2)\n    at render (blob:http://127.0.0.1)",
+            True,
+        ),
+        ("", True),
+    ],
+)
+def test_an_error_counts_unless_it_is_jupyterlabs_own(stack, noted):
+    seen = lab.Visit(page=None)
+    seen.note_error("x", stack)
+    assert bool(seen.errors) == noted
