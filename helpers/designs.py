@@ -8,6 +8,7 @@ from helpers.architecture import Design, Latency, Seam, Stage
 
 SECONDS_A_DAY = 86_400
 CORES_A_MACHINE = 32
+BESIDE = {"retrieve": ("retrieve",), "features": ("features", "rank")}  # state -> stages on its machines
 PROFILE_READ = Latency.assumed(2, 10, "a read in the same data center")
 
 OFFLINE = (
@@ -54,12 +55,6 @@ def video_recommendation(
     copies = {name: _machines(alone, *names) for name, names in BESIDE.items()}
     path = (*_request_path(measured, videos, k, holds, copies), *OFFLINE)
     return Design("video recommendation", path, SEAMS, **load, **whole)
-
-
-BESIDE = {
-    "retrieve": ("retrieve",),
-    "features": ("features", "rank"),
-}  # whose machines hold a copy of its state
 
 
 def _machines(design: Design, *stages: str) -> int:

@@ -127,11 +127,12 @@ def test_every_line_of_the_conda_file_has_its_reason():
 @pytest.mark.parametrize("name", LISTS)
 def test_no_list_names_an_address(name):
     assert "://" not in read(name)
+    assert "index-url" not in read(name)
 
 
 def test_the_first_lines_of_the_pins_say_how_they_were_compiled():
     comment = "".join(line for line in read("requirements.txt").splitlines() if line.startswith("#"))
-    assert "uv pip compile --universal --all-extras --fork-strategy fewest --no-emit-index-url" in comment
+    assert "uv pip compile --universal --all-extras --fork-strategy fewest --no-annotate" in comment
     assert "pyproject.toml -o requirements.txt" in comment
 
 
