@@ -5,11 +5,8 @@ search reads every vector; the other indexes read a part, or short codes, and ma
 an index comes with its recall against exact search, measured by `recall` on your own vectors.
 """
 
-import hashlib
-import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, ClassVar, Protocol, Self, runtime_checkable
@@ -21,6 +18,7 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.exceptions import NotFittedError
 from tqdm import tqdm
 
+from helpers.files import Shelf
 from helpers.metrics import Interval, mean_interval
 from helpers.shifts import whole
 
@@ -28,7 +26,6 @@ BLOCK_SCORES = 2**24  # scores that an exact search holds at once: 64 MiB
 BLOCK_ROWS = 2**17  # vectors that faiss codes between two steps of the progress bar
 LONG = 2_000_000  # vectors from which a build takes long enough for a progress bar
 ITERATIONS = 6  # of k-means in faiss; more take longer and find the same
-FORMAT = 1
 
 
 class SavedIndexError(RuntimeError):
@@ -413,69 +410,37 @@ def recall(found: ArrayLike, truth: ArrayLike, k: int | None = None) -> Interval
 
 
 # ---------------------------------------------------------------- files
-# A directory holds manifest.json and the file of the index that it names by checksum. A new file is written
-# beside the old one; replacing the manifest, in one step, publishes it. So a reader finds the old index or
-# the new one, whole, wherever the writer dies.
 
 INDEXES: dict[str, type[_CheckedIndex]] = {kind.__name__: kind for kind in (ExactIndex, IVFIndex, FaissIndex)}
-MANIFEST = "manifest.json"
+SHELF = Shelf("index", format=1, error=SavedIndexError)
 
 
 def save_index(index: ExactIndex | IVFIndex | FaissIndex, directory: str | Path, tower_version: str) -> None:
     """Publish an index and the version of the query tower that it belongs to, both or neither.
 
-    Replaces what `directory` held. One process writes, any number read. Killing the writer leaves the old
-    index whole; what it left behind is removed by the next save. Nothing is pickled.
+    Replaces what `directory` held: see `Shelf.publish`. Nothing is pickled.
 
     Raises NotFittedError for an empty index, ValueError for another kind or an empty version.
     """
-    directory, kind = Path(directory), type(index).__name__
+    kind = type(index).__name__
     if kind not in INDEXES:
         raise ValueError(f"index must be one of {', '.join(INDEXES)}, not {kind}: save it by its own means.")
-    (count, dims), version = index._fitted_shape(), _version(tower_version)
-    directory.mkdir(parents=True, exist_ok=True)
-    checksum = _publish(directory, index._write)
-    manifest = {
-        "format": FORMAT,
+    count, dims = index._fitted_shape()
+    facts = {
         "kind": kind,
         "parameters": asdict(index),
         "count": count,
         "dims": dims,
         "metric": "inner product",
-        "tower_version": version,
-        "sha256": checksum,
+        "tower_version": _version(tower_version),
     }
-    text = json.dumps(manifest | {"seal": _seal(manifest)}, indent=1)
-    _publish(directory, lambda file: file.write(text.encode()), MANIFEST)
-    for path in directory.glob("index-*"):
-        if path.name != f"index-{checksum}":
-            with suppress(
-                PermissionError
-            ):  # Windows keeps a file that is being read: the next save removes it
-                path.unlink()
+    SHELF.publish(Path(directory), index._write, facts)
 
 
 def _version(tower_version: str) -> str:
     if not isinstance(tower_version, str) or not tower_version:
         raise ValueError(f"tower_version must be a text such as '2024-05-01', not {tower_version!r}.")
     return tower_version
-
-
-def _publish(directory: Path, write: Callable[[IO[bytes]], Any], name: str | None = None) -> str:
-    """Write a file that appears whole under its name, by default "index-" and its SHA-256; return that."""
-    part = directory / "index-part"
-    with part.open("w+b") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-        file.seek(0)
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    os.replace(part, directory / (name or f"index-{checksum}"))
-    if os.name == "posix":  # elsewhere a directory cannot be opened
-        descriptor = os.open(directory, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-    return checksum
 
 
 def load_index(directory: str | Path, tower_version: str) -> ExactIndex | IVFIndex | FaissIndex:
@@ -486,58 +451,17 @@ def load_index(directory: str | Path, tower_version: str) -> ExactIndex | IVFInd
 
     Raises SavedIndexError if there is none, it is damaged, or it belongs to another version.
     """
-    directory = Path(directory)
-    manifest = _read_manifest(directory)
-    if manifest["tower_version"] != _version(tower_version):
-        raise SavedIndexError(
-            f"The index in {directory.name} belongs to query tower {manifest['tower_version']!r}, not "
-            f"{tower_version!r}: their vectors share no space. Serve with {manifest['tower_version']!r}, or "
-            f"embed the videos with {tower_version!r} and save a new index."
-        )
-    try:
-        file = (directory / f"index-{manifest['sha256']}").open("rb")
-    except FileNotFoundError:
-        if _read_manifest(directory) != manifest:  # a new index was published in between
-            return load_index(directory, tower_version)
-        raise SavedIndexError(
-            f"The index file in {directory.name} is missing: save the index again."
-        ) from None
-    with file:
-        return _read_index(file, manifest)
+    directory, version = Path(directory), _version(tower_version)
 
+    def check(manifest: dict[str, Any]) -> None:
+        if manifest["tower_version"] != version:
+            raise SavedIndexError(
+                f"The index in {directory.name} belongs to query tower {manifest['tower_version']!r}, not "
+                f"{version!r}: their vectors share no space. Serve with {manifest['tower_version']!r}, or "
+                f"embed the videos with {version!r} and save a new index."
+            )
 
-def _read_manifest(directory: Path) -> dict[str, Any]:
-    """The manifest, if it is undamaged and of the format that this program reads."""
-    try:
-        manifest = json.loads((directory / MANIFEST).read_bytes())
-        seal, version = manifest.pop("seal"), manifest["format"]
-    except FileNotFoundError:
-        raise SavedIndexError(
-            f"{directory.name} holds no saved index: save one, or check the path."
-        ) from None
-    except (ValueError, TypeError, KeyError, AttributeError):
-        seal = version = None
-    if seal is None or seal != _seal(manifest):
-        raise SavedIndexError(f"{MANIFEST} in {directory.name} is damaged: save the index again.")
-    if version != FORMAT:
-        raise SavedIndexError(
-            f"The index in {directory.name} has format {version}, and this program reads {FORMAT}: save the "
-            f"index again with this program."
-        )
-    return manifest
-
-
-def _seal(manifest: dict[str, Any]) -> str:
-    """The SHA-256 of the content of a manifest."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _read_index(file: IO[bytes], manifest: dict[str, Any]) -> ExactIndex | IVFIndex | FaissIndex:
-    """The index in an open file: what was checked is what is read, even if the file is replaced meanwhile."""
-    # faiss may crash on damaged bytes, so they never reach it.
-    if hashlib.file_digest(file, "sha256").hexdigest() != manifest["sha256"]:
-        raise SavedIndexError("The index file is damaged or cut short: save the index again.")
-    file.seek(0)
-    index = INDEXES[manifest["kind"]](**manifest["parameters"])
-    index._read(file)
+    with SHELF.open(directory, check) as (file, manifest):
+        index = INDEXES[manifest["kind"]](**manifest["parameters"])
+        index._read(file)
     return index

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HELPERS = ROOT / "helpers"
 FLOORS = [
-    {"datasets", "downloads", "shifts", "world", "simulator", "catalog"},
+    {"datasets", "downloads", "files", "shifts", "world", "simulator", "catalog"},
     {"metrics", "uncertainty", "capacity", "figures"},
     {
         "architecture",
@@ -23,6 +23,8 @@ FLOORS = [
         "feature_store",
         "privacy",
         "ranking",
+        "rankers",
+        "saved_models",
     },
     {"serving", "experiments", "monitoring"},
     {"search", "fraud", "feed"},
@@ -35,6 +37,7 @@ NEIGHBORS = {  # the imports on one floor, each for its reason
     "designs": {"architecture"},  # the systems of the notebooks as such objects
     "catalog": {"shifts", "simulator"},  # the same checks of sizes, the same random coins
     "feature_store": {"features"},  # keeps the declared features
+    "saved_models": {"towers"},  # makes them again from their arrays
     "exercises": {"interview"},  # judges the answers to its questions
 }
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import faiss
@@ -16,6 +16,7 @@ from scipy.stats import ortho_group
 from sklearn.exceptions import NotFittedError
 
 from helpers.retrieval import (
+    SHELF,
     ExactIndex,
     FaissIndex,
     Index,
@@ -486,7 +487,7 @@ def test_a_damaged_manifest_is_refused(edit, tmp_path):
 
 
 def test_another_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("helpers.retrieval.FORMAT", 2)
+    monkeypatch.setattr("helpers.retrieval.SHELF", replace(SHELF, format=2))
     save_index(EXACT, tmp_path, "v1")
     monkeypatch.undo()
     with pytest.raises(SavedIndexError, match="format 2, and this program reads 1"):
