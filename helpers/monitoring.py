@@ -1,0 +1,786 @@
+"""Monitoring: what moved, whether it hurts, who is called for it, and when to train again.
+
+A window is a table with one row a prediction: its features, and, where a function needs them, the columns
+`score` (a predicted probability) and `label` (0 or 1). The reference is the window that is taken as normal.
+PSI, calibration ratio and intervals are those of `metrics`; shifts and faults those of `shifts`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.rates import confint_poisson
+
+from helpers.metrics import (
+    Interval,
+    bootstrap_interval,
+    change_prior,
+    population_stability_index,
+    proportion_interval,
+)
+from helpers.shifts import share, whole
+
+SCORE, LABEL = "score", "label"
+FEWEST, MOST_LEVELS = 5, 50  # expected rows below which a level is lumped (Cochran 1954), and levels kept
+DAYS_A_WEEK = 7
+
+# ---------------------------------------------------------------- input checks
+
+
+def _above(name: str, value: float, low: float = 0.0) -> float:
+    """One finite number above `low`."""
+    if not (np.isscalar(value) and np.isreal(value) and np.isfinite(value) and value > low):
+        raise ValueError(f"{name} must be a finite number above {low:g}, not {value!r}: change it.")
+    return float(value)
+
+
+def _inside(name: str, value: float) -> float:
+    """One number strictly between 0 and 1."""
+    if not 0 < share(name, value) < 1:
+        raise ValueError(f"{name} must be greater than 0 and less than 1, not {value}: change it.")
+    return float(value)
+
+
+def _flat(low: float = 0.0, high: float = np.inf, **arrays: ArrayLike) -> list[np.ndarray]:
+    """The arrays as floats in [low, high]: one dimension, equal lengths, not empty, nothing missing."""
+    found = {name: np.asarray(values, dtype=float) for name, values in arrays.items()}
+    shapes = {values.shape for values in found.values()}
+    if len(shapes) > 1 or any(len(shape) != 1 or not shape[0] for shape in shapes):
+        described = ", ".join(f"{name} {values.shape}" for name, values in found.items())
+        raise ValueError(f"One flat shape with at least one row is needed, not {described}: align the rows.")
+    for name, values in found.items():
+        if not (np.isfinite(values) & (values >= low) & (values <= high)).all():
+            raise ValueError(f"{name} must hold finite numbers from {low:g} to {high:g}: repair the others.")
+    return list(found.values())
+
+
+def _labels(values: ArrayLike) -> np.ndarray:
+    """Labels 0 and 1, as booleans."""
+    labels = _flat(0, 1, y_true=values)[0]
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError("y_true must hold only 0 and 1 (1 = positive): map your labels to them.")
+    return labels.astype(bool)
+
+
+# ---------------------------------------------------------------- two windows, side by side
+
+
+class _Pair:
+    """A reference and a current window as one table: the features, whose row it is, which window it is in."""
+
+    def __init__(self, reference: pd.DataFrame, current: pd.DataFrame, unit: str | None) -> None:
+        """Check that both windows have rows, the same columns, and a unit in each row if one is named."""
+        for name, window in {"reference": reference, "current": current}.items():
+            if not isinstance(window, pd.DataFrame) or window.empty or not window.columns.is_unique:
+                raise ValueError(f"{name} must be a table with rows, and with each column once: mend it.")
+        if set(reference) != set(current):
+            odd = sorted(map(str, set(reference) ^ set(current)))
+            raise ValueError(f"Only one of the windows has {', '.join(odd)}: compare the same columns.")
+        if unit is not None and unit not in reference:
+            raise ValueError(f"The windows have no column {unit}: name the column that says whose row it is.")
+        self.sizes = len(reference), len(current)
+        self.is_current = np.repeat([False, True], self.sizes)
+        features = [name for name in reference if name != unit]
+        if not features:
+            raise ValueError("The windows hold no feature: pass at least one column.")
+        both = {name: _joined(name, reference[name], current[name]) for name in features}
+        self.features = pd.DataFrame(both)
+        self.unit = None if unit is None else _owners(pd.concat([reference[unit], current[unit]]))
+
+    @property
+    def weight(self) -> np.ndarray:
+        """What makes a sum over all rows the mean of the current rows minus that of the reference."""
+        n, m = self.sizes
+        return np.where(self.is_current, 1 / m, -1 / n)
+
+    def clustered_variance(self, values: np.ndarray) -> float:
+        """Variance of the difference of the two means of `values`, when units are drawn, not rows."""
+        means = np.where(self.is_current, values[self.is_current].mean(), values[~self.is_current].mean())
+        return float(np.sum(np.bincount(self.unit, self.weight * (values - means)) ** 2))
+
+    def null(self, bins: np.ndarray) -> "_Null":
+        """What chance does to the shares of the bins; the rows are independent if no unit is named."""
+        n_bins, spread = bins.max() + 1, sum(1 / size for size in self.sizes)
+        independent = _Null(spread, n_bins - 1.0, 1.0, 1.0)
+        if self.unit is None or n_bins < 2:
+            return independent
+        weight, cells = self.weight, self.unit * n_bins + bins
+        sums = np.bincount(cells, weight, (self.unit.max() + 1) * n_bins).reshape(-1, n_bins)
+        for side in (self.is_current, ~self.is_current):
+            rows = np.bincount(self.unit[side], weight[side], len(sums))
+            sums -= np.outer(rows, np.bincount(bins[side], minlength=n_bins) / side.sum())
+        covariance, shares = sums.T @ sums, np.bincount(bins) / len(bins)
+        effects = covariance / shares[:, None] / spread
+        total, squares = np.trace(effects), np.sum(effects * effects.T)
+        if total <= n_bins - 1:
+            return independent
+        below = np.cumsum(shares)[:-1]
+        variances = np.diag(np.cumsum(np.cumsum(covariance, axis=0), axis=1))[:-1]
+        of_ranks = max(1.0, variances.sum() / (spread * below @ (1 - below)))
+        return _Null(spread * squares / total, total**2 / squares, total / (n_bins - 1), of_ranks)
+
+
+class _Null(NamedTuple):
+    """PSI without drift is about `scale` times chi-square of `df` degrees, and so is X^2 / rows.
+
+    For rows that come in units, scale and df are the second-order correction of Rao and Scott 1981.
+    """
+
+    scale: float
+    df: float
+    design_effect: float  # rows worth one independent row, on average over the bins; at least 1
+    design_effect_of_ranks: float  # the same for the shares below each edge of the bins
+
+
+def _joined(name: str, reference: pd.Series, current: pd.Series) -> pd.Series:
+    """The values of both windows: floats, or names of levels (as objects, missing ones as None)."""
+    numbers = [
+        pd.api.types.is_numeric_dtype(x) and not pd.api.types.is_bool_dtype(x) for x in (reference, current)
+    ]
+    if any(pd.api.types.is_datetime64_any_dtype(x) for x in (reference, current)) or len(set(numbers)) > 1:
+        raise ValueError(
+            f"Column {name} is {reference.dtype} in the reference and {current.dtype} now: make it a number "
+            "or a category in both (of a time, its hour or its age)."
+        )
+    if not numbers[0]:
+        both = pd.concat([reference.astype(object), current.astype(object)], ignore_index=True)
+        return both.where(both.notna(), None)
+    both = pd.concat([reference.astype(float), current.astype(float)], ignore_index=True)
+    if np.isinf(both).any():
+        raise ValueError(f"Column {name} holds infinity: find what divides by zero, or make it missing.")
+    return both
+
+
+def _owners(units: pd.Series) -> np.ndarray:
+    """The number of the unit of each row, from 0 on."""
+    codes, names = pd.factorize(units)
+    if (codes < 0).any() or len(names) < 2:
+        raise ValueError(f"Column {units.name} must name two units or more, and one in each row: mend it.")
+    return codes
+
+
+def _is_number(values: pd.Series) -> bool:
+    return pd.api.types.is_float_dtype(values)
+
+
+def _bins(values: pd.Series, reference_rows: int) -> np.ndarray:
+    """The bin of each row, from 0 on: a decile of the reference, or a level; missing ones have the last."""
+    missing = values.isna().to_numpy()
+    if _is_number(values):
+        known = values[:reference_rows].dropna()
+        inner = np.unique(np.quantile(known, np.linspace(0.1, 0.9, 9))) if len(known) else np.zeros(0)
+        codes = np.searchsorted(inner, values, side="right")
+    else:
+        codes = _levels(values, reference_rows)
+    return np.where(missing, codes[~missing].max(initial=-1) + 1, codes)
+
+
+def _levels(values: pd.Series, reference_rows: int) -> np.ndarray:
+    """The number of the level of each row, the most frequent first; rare levels share the last number."""
+    counts = values.value_counts()
+    smaller = min(reference_rows, len(values) - reference_rows) / len(values)
+    kept = min(int((counts * smaller >= FEWEST).sum()), MOST_LEVELS)
+    return (
+        values.map(dict(zip(counts.index, np.minimum(np.arange(len(counts)), kept), strict=True)))
+        .fillna(-1)
+        .to_numpy(int)
+    )
+
+
+# ---------------------------------------------------------------- drift of single features
+
+
+def psi_expectation(n: int, m: int, bins: int = 10) -> float:
+    """Return the mean PSI of n and m independent rows of one distribution: (bins - 1) (1/n + 1/m).
+
+    Source: Yurdakul 2018. Raises ValueError for fewer than 1 row or 2 bins.
+    """
+    return (whole("bins", bins, 2) - 1) * (1 / whole("n", n, 1) + 1 / whole("m", m, 1))
+
+
+def psi_limit(n: int, m: int, bins: int = 10, alpha: float = 0.01) -> float:
+    """Return the PSI that n and m independent rows of one distribution exceed with probability `alpha`.
+
+    (1/n + 1/m) times the quantile of chi-square with bins - 1 degrees of freedom (Yurdakul 2018): right when
+    each bin has some ten rows in both windows. Raises ValueError as `psi_expectation` does.
+    """
+    quantile = stats.chi2.ppf(1 - _inside("alpha", alpha), whole("bins", bins, 2) - 1)
+    return float(psi_expectation(n, m, 2) * quantile)
+
+
+def drift_report(
+    reference: pd.DataFrame, current: pd.DataFrame, unit: str | None = None, alpha: float = 0.01
+) -> pd.DataFrame:
+    """Compare each feature of two windows; return one row a feature, the largest PSI first.
+
+    reference, current: tables with the same columns. Numbers are compared by Kolmogorov-Smirnov, in which a
+    missing number ranks below all others; other columns by the chi-square of their levels, where missing is
+    a level and levels too rare to test are one. unit: a column that names whose row it is; rows of one user
+    are alike, so they count as fewer.
+
+    Index `feature`; columns:
+
+    | column | meaning |
+    |---|---|
+    | missing_reference, missing_current | shares |
+    | design_effect | how many rows are worth one independent row; 1 without `unit` |
+    | psi, psi_expected, psi_limit | its value, its mean without drift, what it exceeds with `alpha` then |
+    | test, statistic, p_value | "KS" and D, or "chi-square" and its sum (both of the rows as they are) |
+    | p_adjusted, alarm | over all features (Holm 1979), and whether it is at most `alpha` |
+    | wasserstein | distance in standard deviations of the reference; NaN for categories |
+
+    The p-value shrinks with the number of rows, however small the change is: read a size, PSI or
+    Wasserstein, beside it. Raises ValueError for windows that cannot be compared.
+    """
+    _inside("alpha", alpha)
+    pair = _Pair(reference, current, unit)
+    report = pd.DataFrame({name: _feature_drift(x, pair, alpha) for name, x in pair.features.items()}).T
+    report = report.infer_objects().rename_axis("feature")
+    alarm, adjusted, *_ = multipletests(report["p_value"], alpha, method="holm")
+    report = report.assign(p_adjusted=adjusted, alarm=alarm)
+    return report.sort_values("psi", ascending=False, kind="stable")
+
+
+def _feature_drift(values: pd.Series, pair: _Pair, alpha: float) -> dict[str, float | str]:
+    """The row of one feature."""
+    n = pair.sizes[0]
+    bins = np.unique(_bins(values, n), return_inverse=True)[1]  # those that hold a row
+    null, missing = pair.null(bins), values.isna()
+    row = {
+        "missing_reference": missing[:n].mean(),
+        "missing_current": missing[n:].mean(),
+        "design_effect": null.design_effect,
+        "psi": _psi(bins, n),
+        "psi_expected": null.scale * null.df,
+        "psi_limit": null.scale * stats.chi2.ppf(1 - alpha, null.df) if null.df else 0.0,
+    }
+    if _is_number(values):
+        return row | _kolmogorov_smirnov(values, pair, null) | {"wasserstein": _wasserstein(values, n)}
+    return row | _chi_square(bins, pair, null) | {"wasserstein": np.nan}
+
+
+def _psi(bins: np.ndarray, n: int) -> float:
+    """PSI of the bins. The last goes in as NaN, for which PSI keeps a bin: left empty, it would add to it."""
+    last = bins.max()
+    if not last:
+        return 0.0
+    codes = np.where(bins == last, np.nan, bins)
+    edges = np.arange(last + 1) - 0.5
+    return population_stability_index(codes[:n], codes[n:], edges)
+
+
+def _kolmogorov_smirnov(values: pd.Series, pair: _Pair, null: _Null) -> dict[str, float | str]:
+    """D and its p-value, with the rows counted down by the design effect."""
+    n, m = pair.sizes
+    ranked = values.fillna(-np.inf)
+    distance = stats.ks_2samp(ranked[:n], ranked[n:], method="asymp").statistic
+    rows = max(1, round(n * m / (n + m) / null.design_effect_of_ranks))
+    return {"test": "KS", "statistic": distance, "p_value": stats.kstwo.sf(distance, rows)}
+
+
+def _chi_square(bins: np.ndarray, pair: _Pair, null: _Null) -> dict[str, float | str]:
+    """The sum and its p-value; 0 and 1 when there is one level only."""
+    n, m = pair.sizes
+    table = [np.bincount(side, minlength=bins.max() + 1) for side in (bins[:n], bins[n:])]
+    total = stats.chi2_contingency(table, correction=False).statistic
+    p_value = stats.chi2.sf(total * (1 / n + 1 / m) / null.scale, null.df) if null.df else 1.0
+    return {"test": "chi-square", "statistic": total, "p_value": p_value}
+
+
+def _wasserstein(values: pd.Series, n: int) -> float:
+    """The distance in standard deviations of the reference; NaN when a window holds no number."""
+    reference, current = values[:n].dropna(), values[n:].dropna()
+    if reference.empty or current.empty:
+        return np.nan
+    distance, spread = stats.wasserstein_distance(reference, current), reference.std(ddof=0)
+    return distance / spread if spread else (np.inf if distance else 0.0)
+
+
+# ---------------------------------------------------------------- drift of all features together
+
+
+class TwoSample(NamedTuple):
+    """How well a classifier tells two windows apart: 0.5 is chance."""
+
+    auc: float
+    null_sd: float  # of the AUC when the windows are alike
+    p_value: float  # one-sided
+
+
+def classifier_two_sample(
+    reference: pd.DataFrame, current: pd.DataFrame, unit: str | None = None, folds: int = 3, seed: int = 0
+) -> TwoSample:
+    """Return the ROC-AUC of a classifier that tells the two windows apart, in cross-validation (C2ST).
+
+    It sees what no single feature shows. Gradient boosting, on shuffled folds that keep the mix of the
+    windows; unshuffled folds would leave it to guess one window from the other. unit: a column that names
+    whose row it is; the rows of one user then stay in one fold, or the classifier would know people again.
+
+    null_sd: sqrt(2) times sqrt((n + m + 1) / (12 n m)), which is the deviation of an AUC on one held-out set.
+    The root of 2 comes from cross-validation: what two folds share by chance is found twice, once from each
+    side, so their AUCs move together. With `unit` the second factor comes from sums over units, when that is
+    larger (Obuchowski 1997). Source of the test: Lopez-Paz and Oquab 2017.
+
+    Raises ValueError for windows that cannot be compared, or with fewer rows or units than folds.
+    """
+    pair = _Pair(reference, current, unit)
+    folds = whole("folds", folds, 2, min(pair.sizes))
+    if unit is not None:
+        whole("folds", folds, 2, pair.unit.max() + 1)
+    table, model = _two_sample_model(pair, seed)
+    splitter = (StratifiedKFold if unit is None else StratifiedGroupKFold)(
+        folds, shuffle=True, random_state=seed
+    )
+    aucs, placement = [], np.empty(len(table))
+    for train, test in splitter.split(table, pair.is_current, pair.unit):
+        score = model.fit(table[train], pair.is_current[train]).predict_proba(table[test])[:, 1]
+        aucs.append(roc_auc_score(pair.is_current[test], score))
+        placement[test] = stats.rankdata(score) / len(test)
+    n, m = pair.sizes
+    independent = np.sqrt((n + m + 1) / (12 * n * m))
+    clustered = 0.0 if unit is None else np.sqrt(pair.clustered_variance(placement))
+    null_sd = np.sqrt(2) * max(independent, clustered)
+    auc = float(np.mean(aucs))
+    return TwoSample(auc, float(null_sd), float(stats.norm.sf((auc - 0.5) / null_sd)))
+
+
+def _two_sample_model(pair: _Pair, seed: int) -> tuple[np.ndarray, HistGradientBoostingClassifier]:
+    """The features as numbers, shape (rows, features), and a classifier that knows which are levels."""
+    n = pair.sizes[0]
+    columns = [x.to_numpy() if _is_number(x) else _bins(x, n) for _, x in pair.features.items()]
+    levels = [not _is_number(x) for _, x in pair.features.items()]
+    settings = {"max_iter": 40, "max_leaf_nodes": 15, "early_stopping": False, "random_state": seed}
+    model = HistGradientBoostingClassifier(categorical_features=levels, **settings)
+    return np.column_stack(columns).astype(float), model
+
+
+# ---------------------------------------------------------------- does it hurt? with labels
+
+
+def calibration_by_segment(
+    y_true: ArrayLike,
+    y_prob: ArrayLike,
+    segment: ArrayLike,
+    unit: ArrayLike | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Return observed / expected positives of each segment, with intervals that hold for all together.
+
+    All arguments have shape (n,). Index `segment`; columns n, observed, expected, ratio, low, high, alarm.
+    ratio is 1 / `calibration_ratio`: above 1 more came than predicted; it stays defined when nothing came.
+    alarm: 1 lies outside the interval. Each interval has the level 1 - (1 - level) / segments (Bonferroni):
+    Wilson's of the observed rate, over the mean prediction; with `unit`, whose row it is, a bootstrap of
+    units. A segment of one unit alone has no interval: NaN, and no alarm.
+
+    Assumes labels that are complete: positives that have not arrived yet look like too few.
+    Raises ValueError for labels other than 0 and 1, missing values, or a segment that expects nothing.
+    """
+    labels, probabilities = _labels(y_true), _flat(0, 1, y_prob=y_prob)[0]
+    columns = {"segment": segment, "y": labels, "p": probabilities}
+    columns |= {} if unit is None else {"unit": unit}
+    if len({len(column) for column in columns.values()}) > 1:
+        raise ValueError("y_true, y_prob, segment and unit must have one length: select the same rows.")
+    rows = pd.DataFrame({name: np.asarray(column) for name, column in columns.items()})
+    if rows.isna().any(axis=None):
+        raise ValueError("segment or unit has missing values: name them, or drop those rows.")
+    groups = rows.groupby("segment")
+    level = 1 - (1 - _inside("level", level)) / groups.ngroups
+    return (
+        pd.DataFrame({name: _calibration(group, level) for name, group in groups})
+        .T.astype({"n": int, "observed": int, "alarm": bool})
+        .rename_axis("segment")
+    )
+
+
+def _calibration(rows: pd.DataFrame, level: float) -> dict[str, float]:
+    """The row of one segment."""
+    observed, expected = int(rows["y"].sum()), rows["p"].sum()
+    if not expected:
+        raise ValueError(
+            "A segment expects no positive at all, so its ratio is undefined: join it to another."
+        )
+    ratio, low, high = observed / expected, np.nan, np.nan
+    if "unit" not in rows:
+        rate = proportion_interval(observed, len(rows), level)
+        low, high = (end * len(rows) / expected for end in (rate.low, rate.high))
+    elif len(sums := rows.groupby("unit")[["y", "p"]].sum()) > 1:
+        interval = bootstrap_interval(_ratio_of_sums, sums["y"], sums["p"], level=level)
+        low, high = interval.low, interval.high
+    counts = {"n": len(rows), "observed": observed, "expected": expected}
+    return counts | {"ratio": ratio, "low": low, "high": high, "alarm": low > 1 or high < 1}
+
+
+def _ratio_of_sums(observed: np.ndarray, expected: np.ndarray, sample_weight: np.ndarray) -> float:
+    return float(observed @ sample_weight / (expected @ sample_weight))
+
+
+# ---------------------------------------------------------------- does it hurt? without labels
+
+
+def expected_performance(y_prob: ArrayLike, metric: Callable[..., float] = roc_auc_score) -> float:
+    """Return what a metric will be, on average, once the labels of these predictions have come.
+
+    Each row counts p as a positive and 1 - p as a negative: no label is read. y_prob: shape (n,).
+    metric: called as ``metric(y_true, y_prob, sample_weight=...)``; for an accuracy at a threshold
+    ``lambda y, p, sample_weight: accuracy_score(y, p >= 0.3, sample_weight=sample_weight)``.
+
+    Assumes that the predictions are calibrated on these very rows. A covariate shift keeps that true for a
+    model that was calibrated everywhere; a concept shift breaks it, and this number does not notice.
+    The idea is the CBPE of the monitoring library NannyML.
+
+    Raises ValueError for values outside [0, 1], or if all of them are 0 or all are 1.
+    """
+    p = _flat(0, 1, y_prob=y_prob)[0]
+    if p.sum() in (0, len(p)):
+        raise ValueError("y_prob expects one class only, so nothing can be judged: use other rows.")
+    classes = np.repeat([1, 0], len(p))
+    return float(metric(classes, np.tile(p, 2), sample_weight=np.r_[p, 1 - p]))
+
+
+def prior_by_em(y_prob: ArrayLike, prior: float, tolerance: float = 1e-7, most_steps: int = 5_000) -> float:
+    """Return the base rate among these predictions, without labels, by expectation maximization.
+
+    prior: the base rate where the model was trained, and calibrated. Steps: correct the predictions with
+    `change_prior`, take their mean as the next base rate, until it moves less than `tolerance`. It is the
+    maximum of the likelihood (Saerens, Latinne and Decaestecker 2002).
+
+    Assumes a label shift: P(x | y) as in training. Under any other shift it answers as confidently, and
+    wrongly. Raises ValueError for values outside [0, 1], or when it does not settle.
+    """
+    p = _flat(0, 1, y_prob=y_prob)[0]
+    old = new = _inside("prior", prior)
+    for _ in range(whole("most_steps", most_steps, 1)):
+        old, new = new, float(np.clip(change_prior(p, prior, new).mean(), 1e-12, 1 - 1e-12))
+        if abs(new - old) < tolerance:
+            return new
+    raise ValueError(f"The base rate has not settled after {most_steps:,} steps: raise most_steps.")
+
+
+# ---------------------------------------------------------------- which alarm fires, on which day
+
+Windows = Callable[[int], pd.DataFrame]
+Statistic = Callable[[pd.DataFrame, pd.DataFrame], float]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """One number a day: `statistic(reference, window of the day)`, larger where it is worse.
+
+    delay: days until what it reads has come. The number of day 3 with a delay of 30 is known on day 33.
+    Raises ValueError for an empty name or a delay below 0.
+    """
+
+    name: str
+    statistic: Statistic
+    delay: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if not self.name.strip() or not callable(self.statistic):
+            raise ValueError(f"A detector needs a name and a function, not {self.name!r}: give it both.")
+        whole("delay", self.delay)
+
+
+def standard_detectors(
+    features: Sequence[str], label_delay: int, review_delay: int = 2, reviewed: int = 100
+) -> list[Detector]:
+    """Return the detectors of the drift matrix for windows with these features, a `score` and a `label`.
+
+    "PSI": the largest over the features. "tests": -log10 of the smallest p-value of `drift_report`. "C2ST":
+    the AUC of `classifier_two_sample`. "score PSI". "mean score": |log| of its ratio to the reference.
+    After `label_delay` days "AUC": 1 - ROC-AUC, and "calibration": |log(observed / expected)|. After
+    `review_delay` days "review": the share without a label among the `reviewed` highest scores of the day,
+    which somebody looks at. Raises ValueError as `Detector` does, and for `reviewed` below 1.
+    """
+    names = [*features]
+    whole("reviewed", reviewed, 1)
+    return [
+        Detector("PSI", lambda r, w: drift_report(r[names], w[names])["psi"].max()),
+        Detector("tests", lambda r, w: _surprise(drift_report(r[names], w[names]))),
+        Detector("C2ST", lambda r, w: classifier_two_sample(r[names], w[names]).auc),
+        Detector("score PSI", lambda r, w: population_stability_index(r[SCORE], w[SCORE])),
+        Detector("mean score", lambda r, w: _log_ratio(w[SCORE].mean(), r[SCORE].mean())),
+        Detector("AUC", lambda _, w: 1 - roc_auc_score(w[LABEL], w[SCORE]), label_delay),
+        Detector("calibration", lambda _, w: _log_ratio(w[LABEL].sum(), w[SCORE].sum()), label_delay),
+        Detector("review", lambda _, w: 1 - w.nlargest(reviewed, SCORE)[LABEL].mean(), review_delay),
+    ]
+
+
+def _surprise(report: pd.DataFrame) -> float:
+    """-log10 of the smallest p-value, which may be too small for a float."""
+    return float(-np.log10(max(report["p_value"].min(), 1e-300)))
+
+
+def _log_ratio(now: float, then: float) -> float:
+    """How far a ratio is from 1, in either direction; infinite when one of the two is 0."""
+    return float(abs(np.log(now / then))) if now > 0 and then > 0 else np.inf
+
+
+def daily_statistics(
+    windows: Windows, days: Iterable[int], reference: pd.DataFrame, detectors: Sequence[Detector]
+) -> pd.DataFrame:
+    """Return what each detector knows on each day: one row a day, one column a detector.
+
+    windows: called with a day, returns its window; the world behind it may be a `Platform` or anything else.
+    days: consecutive. A detector with a delay knows nothing (NaN) on the first days, and on each later day
+    the number of `delay` days before.
+
+    Raises ValueError for no day, days that are not consecutive, or detectors that share a name.
+    """
+    days = [whole("a day", day) for day in days]
+    if not days or days != list(range(days[0], days[0] + len(days))):
+        raise ValueError(f"days must be consecutive and at least one, not {days}: pass a range.")
+    if len({detector.name for detector in detectors}) < len(detectors) or not detectors:
+        raise ValueError("Pass at least one detector, and give each its own name.")
+    found = []
+    for day in days:
+        window = windows(day)
+        found.append({detector.name: detector.statistic(reference, window) for detector in detectors})
+    table = pd.DataFrame(found, pd.Index(days, name="day"), dtype=float)
+    return pd.DataFrame({detector.name: table[detector.name].shift(detector.delay) for detector in detectors})
+
+
+def first_alarms(statistics: pd.DataFrame, thresholds: Mapping[str, float] | pd.Series) -> pd.Series:
+    """Return the first day on which each statistic lies above its threshold; <NA> is never.
+
+    statistics: from `daily_statistics`. A day before the shift is a false alarm.
+    Raises ValueError for a statistic without threshold.
+    """
+    above = pages(statistics, thresholds)
+    return above.idxmax().where(above.any()).astype("Int64")
+
+
+def drift_matrix(
+    worlds: Mapping[str, Windows],
+    days: Iterable[int],
+    reference: pd.DataFrame,
+    detectors: Sequence[Detector],
+    thresholds: Mapping[str, float] | pd.Series,
+) -> pd.DataFrame:
+    """Return the first day of each alarm in each world: one row a world, one column a detector, <NA> never.
+
+    worlds: such as ``{"concept": windows}``; the other arguments are those of `daily_statistics` and
+    `first_alarms`. Put an unchanged world beside the shifted ones: it shows what fires without a reason.
+    """
+    days = list(days)
+    found = {
+        name: first_alarms(daily_statistics(windows, days, reference, detectors), thresholds)
+        for name, windows in worlds.items()
+    }
+    if not found:
+        raise ValueError("worlds is empty: pass at least one.")
+    return pd.DataFrame(found).T.rename_axis("world")
+
+
+# ---------------------------------------------------------------- alarms
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A page to a person: it fires when a statistic lies above its threshold.
+
+    statistic: its name in the table of `daily_statistics`. runbook: what the owner does first.
+    Raises ValueError for an empty text or a threshold that is no finite number: an alarm that nobody owns,
+    or that nobody can act on, is noise.
+    """
+
+    name: str
+    owner: str
+    statistic: str
+    threshold: float
+    runbook: str
+
+    def __post_init__(self) -> None:
+        """Refuse an alarm that calls nobody, or calls for nothing."""
+        for field in ("name", "owner", "statistic", "runbook"):
+            text = getattr(self, field)
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(f"An alarm needs a {field}, not {text!r}: write it, or drop the alarm.")
+        _above("threshold", self.threshold, -np.inf)
+
+    def fires(self, statistics: pd.DataFrame) -> pd.Series:
+        """Return on which days it fires; raises ValueError if its statistic is not in the table."""
+        return pages(
+            statistics[[*statistics.columns.intersection([self.statistic])]], {self.statistic: self.threshold}
+        )[self.statistic]
+
+
+def pages(statistics: pd.DataFrame, thresholds: Mapping[str, float] | pd.Series) -> pd.DataFrame:
+    """Return which statistic lies above its threshold on which day, as booleans; an unknown one never does.
+
+    Raises ValueError for a statistic without threshold.
+    """
+    if without := [str(name) for name in statistics if name not in thresholds]:
+        raise ValueError(f"No threshold for {', '.join(without)}: set one, or leave the column out.")
+    return statistics > pd.Series(dict(thresholds), dtype=float)[[*statistics]]
+
+
+def threshold_for(quiet: pd.DataFrame, pages_per_week: float = 1.0) -> pd.Series:
+    """Return the threshold of each statistic, so that all alarms together send few false pages.
+
+    quiet: statistics of days on which nothing was wrong, one row a day, one column an alarm. With n days and
+    k alarms, each threshold is the r-th largest quiet value, r = floor(pages_per_week (n + 1) / (7 k)): a
+    new quiet day lies above it with probability at most r / (n + 1), so k alarms send at most
+    `pages_per_week` pages a week on average. That is the rank argument of split conformal prediction
+    (Vovk et al. 2005); alarms may depend on each other as they like.
+
+    Assumes that quiet days are exchangeable: a trend, a model that ages or a weekly rhythm break that, and
+    `false_pages` on held-out quiet days shows by how much. Raises ValueError for gaps, or if there are too
+    few days to promise so few pages.
+    """
+    if quiet.empty or not np.isfinite(quiet.to_numpy(float)).all():
+        raise ValueError(
+            "quiet must hold a finite number for each day and alarm: drop days before labels came."
+        )
+    days, alarms = quiet.shape
+    rate = _above("pages_per_week", pages_per_week) / (DAYS_A_WEEK * alarms)
+    rank = int(rate * (days + 1) + 1e-9)
+    if rank < 1:
+        raise ValueError(
+            f"{days} quiet days cannot promise {pages_per_week:g} pages a week over {alarms} alarms: "
+            f"collect {int(np.ceil(1 / rate - 1e-9)) - 1} days, drop alarms, or allow more pages."
+        )
+    return pd.Series(np.sort(quiet, axis=0)[-min(rank, days)], quiet.columns, dtype=float)
+
+
+def false_pages(
+    quiet: pd.DataFrame, thresholds: Mapping[str, float] | pd.Series, level: float = 0.95
+) -> Interval:
+    """Return the pages a week over all alarms on quiet days that set no threshold, with an interval.
+
+    Each alarm that fires on a day is a page. The interval is the exact one of a Poisson count (Garwood 1936);
+    days that resemble the day before make it too narrow. Raises ValueError for no day or a missing threshold.
+    """
+    if quiet.empty:
+        raise ValueError("quiet holds no day or no alarm: pass statistics of quiet days.")
+    count, weeks = int(pages(quiet, thresholds).to_numpy().sum()), len(quiet) / DAYS_A_WEEK
+    low, high = confint_poisson(count, weeks, method="exact-c", alpha=1 - _inside("level", level))
+    return Interval(count / weeks, float(np.nan_to_num(low)), float(high), level)
+
+
+BURN_WINDOWS = ((60, 5, 14.4), (360, 30, 6.0))  # minutes, minutes, burn rate
+
+
+def burn_rate(bad: ArrayLike, total: ArrayLike, slo: float, minutes: int) -> np.ndarray:
+    """Return how fast the error budget burns over the last `minutes`, at each minute: 1 just uses it up.
+
+    bad, total: events of each minute, shape (n,). slo: the share of good events promised, such as 0.999.
+    The rate is (bad / total) / (1 - slo), and 0 without traffic. Raises ValueError if bad exceeds total.
+    """
+    bad_events, events = _flat(bad=bad, total=total)
+    if (bad_events > events).any():
+        raise ValueError("bad exceeds total in some minute: count bad events among all of them.")
+    table = pd.DataFrame({"bad": bad_events, "total": events})
+    sums = table.rolling(whole("minutes", minutes, 1), min_periods=1).sum()
+    return (sums["bad"] / sums["total"].where(sums["total"] > 0)).fillna(0).to_numpy() / (
+        1 - _inside("slo", slo)
+    )
+
+
+def burn_rate_alarm(
+    bad: ArrayLike,
+    total: ArrayLike,
+    slo: float,
+    windows: Sequence[tuple[int, int, float]] = BURN_WINDOWS,
+) -> np.ndarray:
+    """Return at which minutes the multi-window alarm of an SLO fires, as booleans.
+
+    It fires when, for one of the `windows` (long minutes, short minutes, rate), the budget burns above that
+    rate over both: the long one proves that it matters, the short one that it still goes on.
+    Source: the Site Reliability Workbook, chapter 5. Arguments and errors as for `burn_rate`.
+    """
+    fires = np.zeros(len(np.atleast_1d(bad)), dtype=bool)
+    for long, short, rate in windows:
+        fires |= (burn_rate(bad, total, slo, long) > rate) & (burn_rate(bad, total, slo, short) > rate)
+    return fires
+
+
+# ---------------------------------------------------------------- when to train again
+
+
+def retraining_cost(period: ArrayLike, retrain_cost: float, value: float, decay: float) -> np.ndarray | float:
+    """Return the cost of a day, if the model is trained every `period` days: C / T + v d T / 2.
+
+    retrain_cost: C, money a training. value: v, money a day for one unit of the metric. decay: d, units of
+    the metric that a model loses each day. The loss is a saw-tooth with the mean d T / 2.
+    Raises ValueError unless all are above 0.
+    """
+    periods = np.asarray(period, dtype=float)
+    for name, number in {"retrain_cost": retrain_cost, "value": value, "decay": decay}.items():
+        _above(name, number)
+    if not (np.isfinite(periods) & (periods > 0)).all():
+        raise ValueError(f"period must be above 0 days, not {period}: change it.")
+    return (retrain_cost / periods + value * decay * periods / 2)[()]
+
+
+def best_period(retrain_cost: float, value: float, decay: float) -> float:
+    """Return the period with the least `retraining_cost`: sqrt(2 C / (v d)) days. Arguments as there.
+
+    At this period training costs as much as staleness, and around it the cost is flat: twice or half the
+    period costs a quarter more.
+    """
+    retraining_cost(1.0, retrain_cost, value, decay)
+    return float(np.sqrt(2 * retrain_cost / (value * decay)))
+
+
+Retrains = Callable[[int, float], bool]  # (days since the last training, loss as measured) -> train now?
+
+
+def every(period: int) -> Retrains:
+    """Return the policy that trains every `period` days."""
+    whole("period", period, 1)
+    return lambda days, loss: days >= period
+
+
+def when_loss_exceeds(limit: float) -> Retrains:
+    """Return the policy that trains when the measured loss exceeds `limit`."""
+    _above("limit", limit)
+    return lambda days, loss: loss > limit
+
+
+class RetrainingRun(NamedTuple):
+    """What a policy cost: money a day, trainings, and the mean loss of metric."""
+
+    cost_per_day: float
+    trainings: int
+    mean_loss: float
+
+
+def run_retraining(
+    decay: ArrayLike,
+    policy: Retrains,
+    retrain_cost: float,
+    value: float,
+    label_delay: int = 0,
+    noise_sd: float = 0.0,
+    seed: int = 0,
+) -> RetrainingRun:
+    """Run a policy through days on each of which the world moves; return what it cost.
+
+    decay: shape (days,), how much of the metric a model that stands still loses on each day; jumps allowed.
+    Labels come `label_delay` days late, so a model trained today knows the world of that day only, and the
+    loss that a trigger reads is that of `label_delay` days ago, of the present model, plus noise.
+    Costs as for `retraining_cost`. Raises ValueError for a negative decay, delay or noise.
+    """
+    world = np.cumsum(_flat(decay=decay)[0])
+    _above("retrain_cost", retrain_cost), _above("value", value)
+    whole("label_delay", label_delay)
+    (spread,) = _flat(noise_sd=[noise_sd])
+    noise = np.random.default_rng(whole("seed", seed)).normal(0, spread, len(world))
+    loss, learned, last, trainings = np.zeros(len(world)), 0.0, 0, 0
+    for day, state in enumerate(world):
+        loss[day] = state - learned
+        seen = day - label_delay
+        measured = loss[seen] + noise[seen] if seen >= last else -np.inf
+        if policy(day - last, measured):
+            learned, last, trainings = world[max(seen, 0)], day + 1, trainings + 1
+    cost = (trainings * retrain_cost + value * loss.sum()) / len(world)
+    return RetrainingRun(float(cost), trainings, float(loss.mean()))
