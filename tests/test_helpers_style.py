@@ -21,9 +21,13 @@ FLOORS = [
         "designs",
         "features",
         "feature_store",
+        "snapshots",
         "privacy",
         "ranking",
+        "position_bias",
+        "reranking",
         "rankers",
+        "recommenders",
         "saved_models",
     },
     {"serving", "experiments", "monitoring"},
@@ -37,7 +41,10 @@ NEIGHBORS = {  # the imports on one floor, each for its reason
     "designs": {"architecture"},  # the systems of the notebooks as such objects
     "catalog": {"shifts", "simulator"},  # the same checks of sizes, the same random coins
     "feature_store": {"features"},  # keeps the declared features
+    "snapshots": {"features"},  # computes the declared features at one moment
+    "recommenders": {"ranking", "towers"},  # the rungs are made of their sources and towers
     "saved_models": {"towers"},  # makes them again from their arrays
+    "reranking": {"position_bias"},  # both change only rankings that leave nothing to chance
     "exercises": {"interview"},  # judges the answers to its questions
 }
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
