@@ -3,6 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, logit, softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 from helpers.capacity import units
 from helpers.exercises import (
@@ -12,11 +17,13 @@ from helpers.exercises import (
     architecture,
     clarification_and_metrics,
     data_and_features,
+    model,
     reveal,
 )
 from helpers.features import parity
+from helpers.metrics import mean_interval
 
-MODULES = (clarification_and_metrics, architecture, data_and_features)
+MODULES = (clarification_and_metrics, architecture, data_and_features, model)
 EXERCISES = [exercise for module in MODULES for exercise in module.ALL]
 MISTAKES = [(exercise, mistake) for exercise in EXERCISES for mistake in exercise.mistakes]
 
@@ -162,7 +169,99 @@ def slowest_of_all(stages):
     return np.quantile(slowest, 0.99)
 
 
+def matched_users(table):
+    change = (table["loss_new"] - table["loss_old"]).groupby([table["slice"], table["user"]]).mean()
+    return {name: change[name] for name in table["slice"].unique()}
+
+
+def first_worse(table, level, n_resamples=1000):
+    options = {"level": level, "n_resamples": n_resamples}
+    intervals = {name: mean_interval(change, **options) for name, change in matched_users(table).items()}
+    return next((name for name, interval in intervals.items() if interval.low > 0), None)
+
+
+def row_interval(table):
+    change = table["loss_new"] - table["loss_old"]
+    low = {name: mean_interval(rows, level=0.99).low for name, rows in change.groupby(table["slice"])}
+    return max(low, key=low.get) if max(low.values()) > 0 else "none"
+
+
+def platt_on(rows, **settings):
+    def answer(score, label, day, train_end, test_start, delay):
+        fitted = rows(day, train_end, test_start, delay)
+        x = np.log(score / (1 - score))[:, None]
+        model = LogisticRegression(**settings).fit(x[fitted], label[fitted])
+        return model.predict_proba(x[day >= test_start])[:, 1].tolist()
+
+    return answer
+
+
+def mature(day, train_end, test_start, delay):
+    return (train_end <= day) & (day < test_start - delay)
+
+
+def value_of(heads, factor, weights):
+    return [
+        sum(weights[name] * row[name] * factor[name] for name in weights.index) for _, row in heads.iterrows()
+    ]
+
+
 WRITTEN_OTHERWISE = [
+    (model.log_q, "not corrected", lambda s, c: -np.log(np.diag(softmax(s, axis=1))).mean()),
+    (
+        model.log_q,
+        "not corrected",
+        lambda s, c: -np.log(np.diag(softmax(s - np.log(c)[:, None], axis=1))).mean(),
+    ),
+    (model.log_q, "columns", lambda s, c: -np.log(np.diag(softmax(s - np.log(c), axis=0))).mean()),
+    (model.log_q, "added", lambda s, c: -np.log(np.diag(softmax(s + np.log(c), axis=1))).mean()),
+    (
+        model.log_q,
+        "after the softmax",
+        lambda s, c: -np.log(np.diag(softmax(s, axis=1) / (c / c.sum()))).mean(),
+    ),
+    (model.debias_clicks, "click rate", lambda v, k, c, t, clip: np.bincount(v, c) / np.bincount(v)),
+    (
+        model.debias_clicks,
+        "off by one",
+        lambda v, k, c, t, clip: np.bincount(v, c * np.minimum(1 / t[k], clip)) / np.bincount(v),
+    ),
+    (
+        model.debias_clicks,
+        "over the weights",
+        lambda v, k, c, t, clip: np.bincount(v, c / t[k - 1]) / np.bincount(v, 1 / t[k - 1]),
+    ),
+    (model.calibration_slice, "young labels", platt_on(lambda d, end, start, w: (d > end) & (d < start))),
+    (model.calibration_slice, "training rows", platt_on(lambda d, end, start, w: d <= end)),
+    (model.calibration_slice, "test rows", platt_on(lambda d, end, start, w: d > start, C=1e6)),
+    (
+        model.zero_interval,
+        "zero",
+        lambda lo, hi, *_: "More data" if lo <= 0 <= hi else "old" if hi < 0 else "new",
+    ),
+    (model.zero_interval, "mean", lambda lo, hi, old, new, g: ["old", "new"][lo + hi > 0]),
+    (
+        model.zero_interval,
+        "equal",
+        lambda lo, hi, old, new, g: "new" if lo > 0 or (hi > 0 > lo and new < old) else "old",
+    ),
+    (model.worse_slice, "many looks", lambda table: first_worse(table, 0.95, n_resamples=300)),
+    (model.worse_slice, "rows", row_interval),
+    (
+        model.worse_slice,
+        "largest change",
+        lambda t: (t["loss_new"] - t["loss_old"]).groupby(t["slice"]).mean().idxmax(),
+    ),
+    (model.fused_value, "as they are", lambda heads, observed, weights: heads[weights.index] @ weights),
+    (model.fused_value, "mean of 1", lambda h, o, w: value_of(h, 1 / h.mean(), w)),
+    (model.fused_value, "upside down", lambda h, o, w: value_of(h, h.mean() / o, w)),
+    (
+        model.pick_model,
+        "highest mean",
+        lambda s, c, b: s[c[c["ms"] < b].index].mean().sort_values().index[-1],
+    ),
+    (model.pick_model, "no budget", lambda s, c, b: s.mean().idxmax()),
+    (model.pick_model, "cheapest", lambda s, c, b: c.sort_values("ms").index[0]),
     (architecture.ivf_search, "too many", lambda *s: list(range(len(s[3])))),
     (architecture.ivf_search, "best list only", lambda *s: ranked(s, best_lists(s)[:1], s[5])),
     (architecture.ivf_search, "first lists", lambda *s: ranked(s, range(s[4]), s[5])),
@@ -269,6 +368,178 @@ def test_the_story_of_the_leaks_tells_of_each_key():
     assert all(story.count(f"- `{key}` ") == 1 for key in data_and_features.LEAKS)
 
 
+def batch_loss_in_loops(scores, counts):
+    losses = []
+    for i, row in enumerate(scores):
+        odds = [np.exp(score) / count for score, count in zip(row, counts, strict=True)]
+        losses.append(-np.log(odds[i] / sum(odds)))
+    return sum(losses) / len(losses)
+
+
+def relevance_by_video(video, position, clicked, theta, clip):
+    total = {}
+    for v, k, c in zip(video[::-1], position[::-1], clicked[::-1], strict=True):
+        total.setdefault(int(v), []).append(c * min(1 / theta[k - 1], clip))
+    return {v: sum(values) / len(values) for v, values in total.items()}
+
+
+def platt_by_newton(score, label, day, *days):
+    x, rows, beta = np.c_[np.ones(len(day)), logit(score)], mature(day, *days), np.zeros(2)
+    for _ in range(20):
+        p = expit(x[rows] @ beta)
+        beta += np.linalg.solve((x[rows].T * (p * (1 - p))) @ x[rows], x[rows].T @ (label[rows] - p))
+    return expit(x[day >= days[1]] @ beta)
+
+
+def check_by_resampling(raw, keep_rate, label):
+    odds = keep_rate * raw / (1 - raw)
+    p = odds / (1 + odds)
+    chance = np.random.default_rng(0).binomial(1, p, (300, len(p))).sum(axis=1)
+    low, high = np.quantile(chance, (0.025, 0.975))
+    return {
+        "recalibrate": not low <= label.sum() <= high,
+        "observed_over_expected": label.mean() / p.mean(),
+        "probabilities": p.tolist(),
+    }
+
+
+def check_by_poisson(raw, keep_rate, label):
+    right = model.undo_sampling.solved()(raw, keep_rate, label)
+    expected, observed = np.sum(right["probabilities"]), label.sum()
+    width = 1.96 * np.sqrt(observed) / expected
+    return right | {"recalibrate": not observed / expected - width < 1 < observed / expected + width}
+
+
+def worst_by_resampling(table):
+    return first_worse(table, level=1 - 0.05 / table["slice"].nunique())
+
+
+def cheapest_by_resampling(scores, costs, budget_ms):
+    names = [name for name in scores if costs.loc[name, "ms"] <= budget_ms]
+    best = max(names, key=lambda name: scores[name].mean())
+    near = [n for n in names if n == best or mean_interval(scores[n] - scores[best]).high >= 0]
+    return min(near, key=costs["ms"].get)
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer"),
+    [
+        (model.log_q, batch_loss_in_loops),
+        (model.debias_clicks, relevance_by_video),
+        (model.debias_clicks, lambda *log: pd.Series(relevance_by_video(*log))),
+        (model.calibration_slice, platt_by_newton),
+        (model.calibration_slice, platt_on(mature)),
+        (model.undo_sampling, check_by_resampling),
+        (model.undo_sampling, check_by_poisson),
+        (model.worse_slice, worst_by_resampling),
+        (
+            model.fused_value,
+            lambda heads, observed, weights: value_of(heads, observed / heads.mean(), weights),
+        ),
+        (model.pick_model, cheapest_by_resampling),
+    ],
+)
+def test_another_way_to_the_right_answer_is_right(exercise, answer):
+    assert exercise.judge(answer)[0] is Verdict.RIGHT
+
+
+def test_the_situations_do_not_hold_their_answers():
+    assert not set(model.SITUATIONS) & set(model.LADDER_CHOICES)
+    assert set(model.ladder_choice.solved().values()) < set(model.LADDER_CHOICES)
+
+
+def test_only_the_corrected_loss_learns_how_much_more_one_is_liked():
+    liked = np.array([0.9, 0.1])
+    margins = np.linspace(-4, 4, 801)
+
+    def best_margin(loss):
+        """The margin of lowest mean loss over all batches of two users who like alike."""
+        batches = [(a, b) for a in (0, 1) for b in (0, 1)]
+        total = [
+            sum(
+                liked[a] * liked[b] * loss(np.array([[m, 0]] * 2)[:, [a, b]], liked[[a, b]])
+                for a, b in batches
+            )
+            for m in margins
+        ]
+        return margins[np.argmin(total)]
+
+    naive = next(m.example for m in model.log_q.mistakes if m.name == "not corrected")
+    assert best_margin(naive) == pytest.approx(0, abs=0.02)
+    assert best_margin(model.log_q.solved()) == pytest.approx(np.log(9), abs=0.02)
+
+
+def test_weighted_clicks_are_unbiased_until_they_are_clipped():
+    rng, relevance = np.random.default_rng(0), np.array([0.8, 0.3])
+    video, theta = np.arange(200) % 2, model.THETA
+    position = 1 + (video * 2 + rng.integers(3, size=200))  # the second video stands lower
+    seen = rng.random((600, 200)) < (theta[position - 1] * relevance[video])
+    estimates = {m.name: m.example for m in model.debias_clicks.mistakes} | {
+        "right": model.debias_clicks.solved()
+    }
+
+    def draws(name, clip):
+        return np.array([estimates[name](video, position, row, theta, clip) for row in seen])
+
+    def z(name, clip=4):
+        error = draws(name, clip) - relevance
+        return np.abs(error.mean(axis=0) / error.std(axis=0) * np.sqrt(len(seen))).max()
+
+    assert z("right", clip=np.inf) < 3
+    assert z("expected clicks") < 3
+    assert all(
+        z(name) > 10 for name in ("right", "click rate", "over the weights", "over the clicks", "multiplied")
+    )
+    assert draws("right", 4)[:, 1].std() < draws("right", np.inf)[:, 1].std()
+
+
+@pytest.mark.parametrize("traffic", model.TRAFFIC)
+def test_no_honest_slice_calibrates_better_than_the_right_one(traffic):
+    _, label, day, _, test_start, _ = traffic
+    test = day >= test_start
+    loss = {
+        m.name: log_loss(label[test], np.clip(reply, 0, 1))
+        for m in model.calibration_slice.mistakes
+        if len(reply := m.example(*traffic)) == test.sum()
+    }
+    assert loss.pop("test rows") < (
+        right := log_loss(label[test], model.calibration_slice.solved()(*traffic))
+    )
+    assert len(loss) > 5
+    assert all(value > right for value in loss.values())
+
+
+def test_an_interval_that_covers_zero_may_call_for_each_decision():
+    decide = model.zero_interval.solved()
+    assert {decide(*gain) for gain in model.GAINS if gain[0] < 0 < gain[1]} == set(model.DECISIONS)
+
+
+@given(
+    st.floats(-5, 5),
+    st.floats(0, 5),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.sampled_from([(1, 2), (2, 1), (1, 1)]),
+)
+def test_more_data_changes_no_decision_that_was_made(low, width, left, right, costs):
+    decide = model.zero_interval.solved()
+    first = decide(low, low + width, *costs, 1)
+    inner = sorted((low + left * width, low + right * width))
+    assert first in ("more data", decide(*inner, *costs, 1))
+
+
+def test_the_average_improves_in_each_table_with_a_slice_that_got_worse():
+    assert all((t["loss_new"] - t["loss_old"]).mean() < 0 for (t,) in model.LOSS_TABLES)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(0.1, 10), min_size=3, max_size=3))
+def test_a_release_that_scales_a_head_changes_no_value(factors):
+    heads, observed, weights = model.RELEASES[0]
+    value = model.fused_value.solved()
+    np.testing.assert_allclose(value(heads * factors, observed, weights), value(heads, observed, weights))
+
+
 @pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Series])
 def test_the_ids_found_may_come_in_any_sequence(kind):
     exercise = architecture.ivf_search
@@ -333,8 +604,9 @@ def test_only_the_named_inputs_change_the_design():
         (architecture.FALLBACK_STORY, architecture.RUNGS),
         (architecture.TURNING_STORY, [*architecture.INPUTS, *architecture.turning_point.solved()]),
         (architecture.LOG_STORY, architecture.log_columns.solved()),
+        (model.LADDER_STORY, [*model.SITUATIONS, *model.LADDER_CHOICES]),
     ],
-    ids=["ceiling", "fallbacks", "turning point", "log"],
+    ids=["ceiling", "fallbacks", "turning point", "log", "ladder"],
 )
 def test_a_story_tells_of_each_name_that_an_answer_needs(story, names):
     assert all(story.count(f"- `{name}`: ") == 1 for name in names)
