@@ -144,8 +144,8 @@ ladder_choice = Exercise(
         _chose(
             "thirty features",
             ("deep network",),
-            "On tables of mixed features it seldom beats the rung below, and it takes longer to tune. Earn "
-            "it later.",
+            "On tables of mixed features it seldom beats the rung below (Grinsztajn et al. 2022), and takes "
+            "longer to tune. Earn it later.",
         ),
         _chose(
             "thirty features",
@@ -725,7 +725,7 @@ undo_sampling = Exercise(
     otherwise="Return the three entries of the cell's docstring. If the probabilities p are right, the count "
     "of positives has the mean sum(p) and the variance sum(p * (1 - p)).",
     hints=(
-        "Dropping negatives divided the negative side of the odds: p = raw / (raw + (1 - raw) / keep_rate).",
+        "Dropping shrank the negative side of the odds; undo it: p = raw / (raw + (1 - raw) / keep_rate).",
         "Expected is the sum of p, observed the sum of the labels.",
         "The half-width of the interval is 1.96 * sqrt(sum(p * (1 - p))) / sum(p).",
     ),
