@@ -27,14 +27,17 @@ from helpers.towers import TwoTower
 TRUSTED = (
     "collections.OrderedDict",  # inside LightGBM's estimators
     "functools.partial",  # HistGradientBoosting's check of its numbers is a partial of check_array
+    "helpers.rankers.CalibratedRegressor",
     "helpers.rankers.LambdaRanker",
     "helpers.rankers.MultiObjective",
+    "helpers.rankers.WeightedPipeline",
     "lightgbm.basic.Booster",  # saved as LightGBM's own text
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRanker",
     "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.compose._column_transformer.make_column_selector",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.utils.validation.check_array",
 )
