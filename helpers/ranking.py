@@ -1,12 +1,15 @@
 """Recommending what somebody likes next: requests out of a log, candidate sources, hits, and features."""
 
+import copy
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_matrix, diags
 from sklearn.decomposition import TruncatedSVD
+from threadpoolctl import threadpool_limits
 
 NOT_FOUND = np.iinfo(np.int64).max  # the rank of an item that a list does not hold
 
@@ -15,7 +18,8 @@ class LikeLog:
     """A log of likes and dislikes, and requests out of it: each asks for the next item that a user liked.
 
     Rows are sorted by time. A request is the number of a row that holds a like; what a request may know of
-    its user are the rows of the same user that are strictly older.
+    its user are the rows of the same user that are strictly older. `likes_before`: for each row, how many
+    rows further up hold a like of its user.
     """
 
     def __init__(self, users: ArrayLike, items: ArrayLike, liked: ArrayLike, time: ArrayLike) -> None:
@@ -38,12 +42,60 @@ class LikeLog:
         self.users, self.liked, self.time = (table[name].to_numpy() for name in ("user", "liked", "time"))
         self.items, self.item_ids = pd.factorize(table["item"], sort=True)
         self.n_items = len(self.item_ids)
+        self._find_users()
+
+    def _find_users(self) -> None:
+        """Note the rows of each user, and the likes before each row."""
+        table = pd.DataFrame({"user": self.users, "liked": self.liked})
         self._rows_of = table.groupby("user").indices
-        self._likes_before = table.groupby("user")["liked"].cumsum().to_numpy() - self.liked
+        self.likes_before = table.groupby("user")["liked"].cumsum().to_numpy() - self.liked
 
     def __len__(self) -> int:
         """The number of rows."""
         return len(self.items)
+
+    def only(self, rows: ArrayLike) -> Self:
+        """Return the log of these rows alone, each once; items keep their numbers, also those without a row.
+
+        A model that is fitted on it cannot know the other rows.
+
+        Raises ValueError for a row that does not exist, or when no like is among them.
+        """
+        return self._taken(np.unique(self._numbers(rows)), self.time)
+
+    def postponed(self, rows: ArrayLike) -> Self:
+        """Return the log in which these rows came last, all at one moment, a second after all others.
+
+        They are its last rows then. Everything else, also what in truth came later, is their past.
+
+        Raises ValueError for a row that does not exist.
+        """
+        late = np.isin(np.arange(len(self)), self._numbers(rows))
+        time = self.time.copy()
+        time[late] = self.time[-1] + pd.Timedelta("1s")
+        return self._taken(np.argsort(late, kind="stable"), time)
+
+    def _numbers(self, rows: ArrayLike) -> np.ndarray:
+        """The rows as an array of numbers; ValueError when the log has no such rows."""
+        rows = np.asarray(rows)
+        whole = rows.size == 0 or rows.dtype.kind in "iu"  # not a mask of True and False
+        if rows.ndim != 1 or not whole or not np.isin(rows, np.arange(len(self))).all():
+            raise ValueError(
+                f"rows must be a flat list of row numbers, from 0 to {len(self) - 1}: turn a mask into "
+                f"numbers with numpy.flatnonzero."
+            )
+        return rows.astype(int)
+
+    def _taken(self, rows: np.ndarray, time: np.ndarray) -> Self:
+        """The log of these rows, in this order, with other times."""
+        if not self.liked[rows].any():
+            raise ValueError("These rows hold no like: choose more rows.")
+        log = copy.copy(self)
+        log.users, log.items, log.liked, log.time = (
+            column[rows] for column in (self.users, self.items, self.liked, time)
+        )
+        log._find_users()
+        return log
 
     def requests(self, start: int, end: int, size: int, min_likes: int = 5, seed: int = 0) -> np.ndarray:
         """Draw `size` rows, from start up to end, that hold a like of a user who had `min_likes` before.
@@ -55,7 +107,7 @@ class LikeLog:
                 f"Rows {start} to {end}, or a size of {size}, do not fit a log of {len(self)} rows."
             )
         rows = np.arange(start, end)
-        rows = rows[self.liked[rows] & (self._likes_before[rows] >= min_likes)]
+        rows = rows[self.liked[rows] & (self.likes_before[rows] >= min_likes)]
         if len(rows) < size:
             raise ValueError(
                 f"Only {len(rows)} rows hold a request; ask for no more, or take more of the log."
@@ -145,7 +197,8 @@ def taste_vectors(likes: csr_matrix, dims: int = 32, seed: int = 0) -> np.ndarra
 
     With fewer than `dims` users or items there are as many dimensions as those.
     """
-    return TruncatedSVD(min(dims, *likes.shape), random_state=seed).fit(likes).components_.T
+    with threadpool_limits(1):  # more would add up in another order
+        return TruncatedSVD(min(dims, *likes.shape), random_state=seed).fit(likes).components_.T
 
 
 def liked_together(likes: csr_matrix) -> csr_matrix:

@@ -72,6 +72,50 @@ def test_likes_stop_before_the_given_row(log):
     assert log.likes(4).sum(axis=0).tolist() == [[2, 1, 0, 0]]
 
 
+def test_a_part_of_a_log_knows_nothing_of_the_rest_and_keeps_the_numbers_of_items(log):
+    part = log.only([4, 0, 0, 5])
+    assert len(part) == 3 and part.n_items == 4
+    assert list(part.item_ids[part.items]) == [50, 80, 70] and list(part.users) == [1, 1, 2]
+    assert part.history([1]).toarray().tolist() == [[1, 0, 0, 0]], "the like in between is unknown"
+    assert list(part.likes_before) == [0, 1, 0]
+    assert part.likes(3).sum() == 3 and log.likes(6).sum() == 5, "the whole log is as before"
+
+
+def test_postponed_rows_come_last_and_do_not_see_each_other(log):
+    late = log.postponed([0, 3])
+    assert list(late.item_ids[late.items]) == [50, 70, 80, 70, 50, 60]
+    assert list(late.time) == sorted(late.time) and late.time[4] == late.time[5] > late.time[3]
+    assert late.history([4, 5]).toarray().tolist() == [[0, 0, 0, 1]] * 2, "what in truth came later is known"
+    assert log.item_ids[log.items[0]] == 50 and log.time[0] < log.time[1], "the log is as before"
+
+
+@given(st.sets(st.integers(0, 5)))
+def test_a_postponed_log_holds_the_same_rows(rows):
+    log = LikeLog(USERS, ITEMS, LIKED, at(MINUTES))
+    late = log.postponed([*rows])
+    cells = [sorted(zip(one.users, one.items, one.liked, strict=True)) for one in (log, late)]
+    assert cells[0] == cells[1]
+    assert sorted(late.items[6 - len(rows) :]) == sorted(log.items[[*rows]].tolist())
+
+
+@pytest.mark.parametrize("rows", [[6], [-1], [True] * 6, [[0, 1]], [0.5], 3], ids=str)
+def test_rows_that_a_log_does_not_have_are_refused(log, rows):
+    for call in (log.only, log.postponed):
+        with pytest.raises(ValueError, match="row numbers, from 0 to 5"):
+            call(rows)
+
+
+@pytest.mark.parametrize("rows", [[], [1]], ids=str)
+def test_a_part_without_a_like_is_refused(rows):
+    with pytest.raises(ValueError, match="no like"):
+        LikeLog([1, 1], [5, 6], [1, 0], at([0, 1])).only(rows)
+
+
+def test_the_zone_of_times_survives_a_postponement(log):
+    zoned = LikeLog(USERS, ITEMS, LIKED, at(MINUTES).tz_localize("Europe/Berlin"))
+    assert (zoned.postponed([0]).history([5]) != log.postponed([0]).history([5])).nnz == 0
+
+
 def test_likes_within_counts_everybody_in_the_window_alone(log):
     assert log.likes_within([5], "20min").tolist() == [[0, 1, 0, 1]]
     assert log.likes_within([5], "1h").tolist() == [[2, 1, 0, 1]]

@@ -5,6 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import normalize
+from threadpoolctl import threadpool_limits
 
 from helpers.towers import Adam, TwoTower
 
@@ -76,6 +77,15 @@ def test_the_same_seed_gives_the_same_vectors():
     assert (first == second).all()
 
 
+def test_the_number_of_threads_changes_nothing():
+    history, target, _ = zipf_examples(2000)
+    vectors = []
+    for threads in (1, 4):
+        with threadpool_limits(threads):
+            vectors.append(TwoTower(epochs=2, batch=1024).fit(history, target).item_vectors())
+    assert (vectors[0] == vectors[1]).all()
+
+
 def test_adam_finds_the_bottom_of_a_bowl():
     weights = np.array([5.0, -3.0])
     adam = Adam(0.1, weights)
@@ -86,9 +96,78 @@ def test_adam_finds_the_bottom_of_a_bowl():
 
 def test_examples_that_do_not_fit_are_refused():
     history, target, _ = zipf_examples(10, 20, 2)
-    for wrong in (target[:5], target + 20, target - 20):
+    for wrong in (target[:5], target + 20, target - 20, target + 0.5, target[:, None]):
         with pytest.raises(ValueError, match="do not fit"):
             TwoTower().fit(history, wrong)
+    with pytest.raises(ValueError, match="at least one history"):
+        TwoTower().fit(history[:0], target[:0])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"dims": 0},
+        {"epochs": 0},
+        {"batch": 1},
+        {"batch": 256.0},
+        {"learning_rate": 0},
+        {"learning_rate": np.nan},
+        {"learning_rate": np.inf},
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_sense_are_refused(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        TwoTower(**setting)
+
+
+def test_vectors_are_of_single_precision_whatever_the_histories_are():
+    history, target, _ = zipf_examples(40, 20, 2)
+    models = [TwoTower(epochs=1).fit(history.astype(kind), target) for kind in (np.float32, float)]
+    assert all(model.item_vectors().dtype == np.float32 for model in models)
+    assert (models[0].item_vectors() == models[1].item_vectors()).all()
+
+
+# ---------------------------------------------------------------- arrays
+
+
+@pytest.fixture(scope="module")
+def small():
+    history, target, _ = zipf_examples(40, 20, 2)
+    return TwoTower(dims=3, epochs=1).fit(history, target), history
+
+
+def test_a_tower_made_of_its_arrays_gives_the_same_vectors(small):
+    model, history = small
+    again = TwoTower.from_arrays(model.arrays(), dims=3, epochs=1)
+    assert (again.item_vectors() == model.item_vectors()).all()
+    assert (again.user_vectors(history) == model.user_vectors(history)).all()
+    assert again.dims == 3 and again.epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        (lambda a: {"items": a["items"]}, {}, "Expected the arrays liked, items"),
+        (lambda a: a | {"more": a["items"]}, {}, "Expected the arrays liked, items"),
+        (lambda a: a | {"items": a["items"][1:]}, {}, "of one shape"),
+        (lambda a: a | {"items": a["items"][:, :2]}, {}, "of one shape"),
+        (lambda a: {name: array.ravel() for name, array in a.items()}, {}, "of one shape"),
+        (lambda a: {name: array[:, :0] for name, array in a.items()}, {}, "of one shape"),
+        (lambda a: a, {"dims": 2}, "at most 2"),
+        (lambda a: a | {"items": a["items"] * np.nan}, {}, "finite floats"),
+        (lambda a: a | {"items": a["items"].astype(str)}, {}, "finite floats"),
+        (lambda a: a, {"dims": 0}, "dims"),
+    ],
+)
+def test_arrays_that_are_not_those_of_a_tower_are_refused(small, change, settings, message):
+    with pytest.raises(ValueError, match=message):
+        TwoTower.from_arrays(change(small[0].arrays()), **({"dims": 3} | settings))
+
+
+def test_a_tower_that_was_not_trained_has_no_arrays():
+    with pytest.raises(NotFittedError, match="call fit"):
+        TwoTower().arrays()
 
 
 def test_a_tower_that_was_not_trained_says_so():
