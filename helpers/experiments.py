@@ -836,14 +836,11 @@ def off_policy_table(
         sums |= {"DM": (v, one), "DR": (v + w * (r - q), one)}
     owner = np.arange(len(r)) if unit is None else _unit_codes(unit, len(r))
     estimate = _bootstrapped if interval == "bootstrap" else _normal
-    found = {name: estimate(y, x, owner, _inside("level", level)) for name, (y, x) in sums.items()}
-    table = pd.DataFrame({name: (i.estimate, i.low, i.high) for name, i in found.items()}).T
-    table.columns = ["estimate", "low", "high"]
-    for at, (name, number) in enumerate(
-        {"ess": w.sum() ** 2 / (w @ w), "max_weight": w.max(), "mean_weight": w.mean()}.items()
-    ):
-        table.insert(at, name, number)
-    return table.rename_axis("estimator")
+    weights, level = (w.sum() ** 2 / (w @ w), w.max(), w.mean()), _inside("level", level)
+    found = {name: estimate(y, x, owner, level) for name, (y, x) in sums.items()}
+    rows = {name: (*weights, value.estimate, value.low, value.high) for name, value in found.items()}
+    columns = ["ess", "max_weight", "mean_weight", "estimate", "low", "high"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("estimator")
 
 
 def _bootstrapped(y: np.ndarray, x: np.ndarray, owner: np.ndarray, level: float) -> Interval:
