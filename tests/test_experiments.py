@@ -148,7 +148,7 @@ def make_panel(rng, users=300, days=5, effect=0.0, split=0.5):
 def same():
     """The users of 150 tests without an effect, and their panels."""
     rng = np.random.default_rng(1)
-    panels = [make_panel(rng) for _ in range(150)]
+    panels = [make_panel(rng, days=10) for _ in range(150)]
     return [(x.user_totals(panel), panel) for panel in panels]
 
 
