@@ -7,6 +7,7 @@ slice, judge on a later one still.
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 import lightgbm
@@ -385,7 +386,7 @@ def _events(X: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     }
     if (events["watch"] < 0).any() or any(events[head][events["click"] == 0].any() for head in AFTER_CLICK):
         raise ValueError(
-            "A row has seconds below 0, or has seconds, a like or a dismissal without a click: repair the log."
+            "A row has seconds below 0, or seconds, a like or a dismissal without a click: repair the log."
         )
     return pd.DataFrame(events, index=X.index)
 
@@ -460,6 +461,7 @@ def slices(
     if lacking := set(columns) - set(table):
         raise ValueError(f"table has no column {', '.join(sorted(lacking))}: name columns that it has.")
     whole("min_units", min_units, 2)
+    choice("method", method, ("holm", "fdr_bh"))
     found = [
         {"column": name, "value": value, **_mean_by_unit(harm[rows], unit[rows])}
         for name in columns
@@ -469,7 +471,6 @@ def slices(
     if not found:
         raise ValueError(f"No slice has {min_units} units: lower min_units, or use more rows.")
     result = pd.DataFrame(found)
-    choice("method", method, ("holm", "fdr_bh"))
     result["p_adjusted"] = multipletests(result["p_value"], method=method)[1]
     return result.sort_values("low", ascending=False, ignore_index=True, kind="stable")
 
@@ -478,11 +479,13 @@ def _values(column: pd.Series, bins: int) -> dict[str, np.ndarray]:
     """The rows of each value, or of each bin of numbers, by its name."""
     if pd.api.types.is_numeric_dtype(column) and column.nunique() > MOST_VALUES:
         edges = np.unique(np.nanquantile(column.astype(float), np.linspace(0, 1, bins + 1)))
-        pairs = [*zip(edges[:-1], edges[1:], strict=True)]
+        pairs = [*pairwise(edges)]
         labels = [f"{low:.3g} to {high:.3g}" for low, high in pairs]
         if len(set(labels)) < len(labels):
             labels = [f"{low} to {high}" for low, high in pairs]
         column = pd.cut(column.astype(float), edges, labels=labels, include_lowest=True)
+    elif pd.api.types.is_float_dtype(column):
+        column = column.map("{:g}".format, na_action="ignore")
     names = column.astype("str").where(column.notna(), "missing").reset_index(drop=True)
     return {str(name): rows.to_numpy() for name, rows in names.groupby(names).groups.items()}
 
