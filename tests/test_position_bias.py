@@ -95,7 +95,7 @@ def test_click_rates_of_a_ranker_are_too_steep(platform, popular_log):
 def test_a_random_sliver_finds_theta(platform):
     log = platform.simulate(random_policy(5), DAYS)
     assert is_right(from_random_sliver(log), platform)
-    pd.testing.assert_frame_equal(from_random_sliver(log), from_click_rates(log))
+    pd.testing.assert_frame_equal(from_random_sliver(log, 20), from_click_rates(log, 20))
 
 
 def test_a_ranker_that_explores_is_a_random_sliver_once_weighed(platform, popular_log):
@@ -137,7 +137,7 @@ def test_clicks_in_exact_proportion_give_theta_exactly(contexts):
         for k, times in enumerate(seen)
     ]
     log = counted(*cells)
-    table = from_interventions(log, log["context"].astype(str), n_resamples=20)
+    table = from_interventions(log, log["context"].astype(str), n_resamples=5)
     np.testing.assert_allclose(table["theta"], HALVES, rtol=1e-5)
 
 
@@ -173,6 +173,14 @@ def test_a_swap_compares_a_video_with_itself():
     np.testing.assert_allclose(from_swaps(swap_log())["theta"], HALVES, rtol=1e-5)
 
 
+def test_two_slots_that_swap_nearly_every_second_time_are_told_apart():
+    # 110 lists as ranked, then 90 swapped.
+    log = counted((1, 1, 110, 55, 0.55), (2, 2, 110, 11, 0.55), (2, 1, 90, 18, 0.45), (1, 2, 90, 22, 0.45))
+    request = np.concatenate([np.arange(110), np.arange(110), *[np.arange(110, 200)] * 2])
+    log = log.assign(request_id=request, user_id=request)
+    pd.testing.assert_frame_equal(from_swaps(log), from_interventions(log, log["context"]))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -180,8 +188,9 @@ def test_a_swap_compares_a_video_with_itself():
         lambda log: log.assign(propensity=1.0),
         lambda log: log.assign(propensity=0.02),
         lambda log: log.drop(index=log.index[log["propensity"] < 0.5][-1]),
+        lambda log: log.assign(position=log["position"] + 1),
     ],
-    ids=["no top", "no swaps", "random", "a lost row"],
+    ids=["no top", "no swaps", "random", "a lost row", "another pair"],
 )
 def test_what_is_no_log_of_swaps_is_refused(damage):
     with pytest.raises(ValueError, match="no log of swaps"):
@@ -194,17 +203,24 @@ def test_the_rows_of_one_user_count_as_one_draw():
         pd.concat([log, log.assign(user_id=log["user_id"] + more)]) for more in (0, len(log))
     )
     width = {
-        name: np.subtract(*from_click_rates(rows).loc[2, ["high", "low"]])
+        name: np.subtract(*from_click_rates(rows, 100).loc[2, ["high", "low"]])
         for name, rows in (("once", log), ("same", same_users), ("new", new_users))
     }
     assert width["same"] == pytest.approx(width["once"])
     assert width["new"] < 0.85 * width["once"]
 
 
+def test_the_interval_is_as_wide_as_the_theory_of_large_samples_says():
+    log = counted(("a", 1, 1000, 500, 0.5), ("a", 2, 1000, 250, 0.5))
+    low, high = np.log(from_click_rates(log, n_resamples=500).loc[2, ["low", "high"]])
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(1 / 500 - 1 / 1000 + 1 / 250 - 1 / 1000), rel=0.1)
+
+
 def test_a_seed_gives_the_same_interval_and_another_one_not():
     log = counted(("a", 1, 100, 50, 0.5), ("a", 2, 100, 25, 0.5))
-    pd.testing.assert_frame_equal(from_click_rates(log, seed=1), from_click_rates(log, seed=1))
-    assert from_click_rates(log, seed=1)["low"][2] != from_click_rates(log, seed=2)["low"][2]
+    one, again, other = (from_click_rates(log, 50, seed) for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(one, again)
+    assert one["low"][2] != other["low"][2]
 
 
 GOOD = counted(("a", 1, 20, 10, 0.5), ("a", 2, 20, 5, 0.5))
@@ -296,6 +312,14 @@ def test_propensities_are_how_often_it_happens(policy):
     table = outcomes(policy)
     np.testing.assert_allclose(table.groupby("position")["mean"].sum(), 1)
     np.testing.assert_allclose(table["mean"], table["share"], atol=0.01)
+
+
+def test_another_seed_swaps_other_requests_with_other_positions():
+    frame, videos = pd.DataFrame({"request_id": np.arange(1000)}), np.tile(np.arange(10), (1000, 1))
+    tops = [swapped(by_id, 0.4, 10, seed)(frame, videos)[0][:, 0] for seed in (0, 1)]
+    swaps = [top != 9 for top in tops]
+    both = swaps[0] & swaps[1]
+    assert 0.1 < both.mean() < 0.22 and (tops[0] == tops[1])[both].mean() < 0.25
 
 
 def test_a_swap_changes_the_first_and_one_other():
