@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import random as sparse_random
+from threadpoolctl import threadpool_limits
 
 from helpers.datasets import load_movielens_ratings
 from helpers.ranking import (
@@ -308,6 +310,15 @@ def test_taste_vectors_are_the_same_for_the_same_seed(two_camps):
     likes = two_camps.likes(80)
     assert taste_vectors(likes, 2).shape == (10, 2)
     assert (taste_vectors(likes, 2) == taste_vectors(likes, 2)).all()
+
+
+def test_taste_vectors_do_not_depend_on_the_number_of_threads():
+    likes = sparse_random(600, 2000, 0.02, "csr", np.float32, rng=np.random.default_rng(0))
+    vectors = []
+    for threads in (1, 4):
+        with threadpool_limits(threads):
+            vectors.append(taste_vectors(likes))
+    assert (vectors[0] == vectors[1]).all()
 
 
 def test_the_candidate_table_has_a_row_for_each_candidate_and_knows_the_wanted_one(two_camps):

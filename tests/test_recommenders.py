@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 
 from helpers.datasets import load_movielens_films, load_movielens_ratings
 from helpers.metrics import mean_interval
-from helpers.ranking import NOT_FOUND, LikeLog, liked_together, top_k
+from helpers.ranking import NOT_FOUND, LikeLog, liked_together, taste_vectors, top_k
 from helpers.recommenders import (
     Constant,
     ItemKNN,
@@ -173,6 +173,12 @@ def test_factors_fold_in_the_last_likes(camps, train):
     np.testing.assert_allclose(model.user_vectors(camps.history([72])), [vectors[:3].sum(axis=0)], atol=1e-6)
 
 
+def test_factors_are_the_taste_vectors_of_their_seed(camps, train):
+    vectors = [MatrixFactorization(2, seed=seed).fit(train).item_vectors() for seed in (0, 3)]
+    assert (vectors[1] == taste_vectors(train.likes(len(train)), 2, seed=3)).all()
+    assert (vectors[0] != vectors[1]).any()
+
+
 def test_factors_made_of_their_arrays_give_the_same_scores(camps, train):
     model = MatrixFactorization(dims=2, seed=3).fit(train)
     again = MatrixFactorization.from_arrays(model.arrays(), dims=2, seed=3)
@@ -291,6 +297,12 @@ def test_the_named_tag_is_most_above_its_usual_share_without_the_request():
     assert list(named_tags(log, [0, 2, 3, 5], tags)) == [1, 0, 0, -1]
     with pytest.raises(ValueError, match="of the 3 items"):
         named_tags(log, [0], tags[:2])
+
+
+def test_a_tag_that_everything_has_is_not_named():
+    log = LikeLog([1, 1, 2, 2], [0, 1, 2, 3], np.ones(4, bool), at(np.arange(4)))
+    tags = np.array([[1, 0, 1], [1, 0, 1], [1, 1, 0], [1, 1, 0]])
+    assert list(named_tags(log, [0, 2], tags)) == [2, 1]
 
 
 def test_the_named_tag_ignores_dislikes():
@@ -421,6 +433,11 @@ def test_a_global_split_learns_before_the_date_and_asks_from_it_on(log):
     assert (global_time_split(log, "2012-06-09", 500, min_likes=5).requests().likes_before > 0).all()
 
 
+def test_a_row_at_the_very_moment_of_the_split_is_asked(camps):
+    split = global_time_split(camps, camps.time[72], 2)
+    assert list(split.rows) == [72, 73] and len(split.train) == 72
+
+
 @pytest.mark.parametrize(("date", "message"), [("1990-01-01", "no like"), ("2030-01-01", "Only 0 rows")])
 def test_a_date_outside_of_the_log_is_refused(log, date, message):
     with pytest.raises(ValueError, match=message):
@@ -433,6 +450,8 @@ def test_a_random_split_pretends_that_its_requests_come_last(log):
     asked = cells(split.log, split.rows)
     assert cells(split.train) == cells(log) - asked
     assert asked == cells(log, log.requests(0, len(log), 500))
+    beginners = random_split(log, 500, min_likes=0)
+    assert cells(beginners.log, beginners.rows) == cells(log, log.requests(0, len(log), 500, min_likes=0))
     row = split.rows[0]
     mine = split.train.users == split.log.users[row]
     assert split.log.seen([row]).sum() == mine.sum(), "all of the user's training rows, also later ones"
@@ -453,6 +472,8 @@ def test_requests_say_what_is_new(camps, train):
     assert table["request"].tolist() == LAST and table["user"].tolist() == [0, 1, 18, 77]
     assert table["item"].tolist() == [4, 9, 3, 0]
     assert table["likes_before"].tolist() == [4, 4, 3, 0]
+    long = LikeLog(np.ones(40), np.arange(40), np.ones(40), at(np.arange(40)))
+    assert Split(long, long, np.array([39])).requests()["likes_before"].tolist() == [39]
     assert table["new_user"].tolist() == [False, False, False, True]
     assert table["new_item"].tolist() == [True, True, False, False]
 
