@@ -21,12 +21,14 @@ from sklearn.utils.validation import check_is_fitted
 from skops.io.exceptions import UnsupportedTypeException
 
 from helpers.files import Shelf
+from helpers.recommenders import MatrixFactorization
 from helpers.towers import TwoTower
 
 # Beyond scikit-learn's estimators and NumPy's arrays, what the rankers of this project consist of.
 TRUSTED = (
     "collections.OrderedDict",  # inside LightGBM's estimators
     "functools.partial",  # HistGradientBoosting's check of its numbers is a partial of check_array
+    "helpers.position_bias.PositionFeature",
     "helpers.rankers.CalibratedRegressor",
     "helpers.rankers.LambdaRanker",
     "helpers.rankers.MultiObjective",
@@ -60,7 +62,7 @@ class ArrayModel(Protocol):
         """Make the fitted model again."""
 
 
-ARRAY_MODELS: dict[str, type[ArrayModel]] = {kind.__name__: kind for kind in (TwoTower,)}
+ARRAY_MODELS: dict[str, type[ArrayModel]] = {kind.__name__: kind for kind in (TwoTower, MatrixFactorization)}
 SHELF = Shelf("model", format=1, error=SavedModelError)
 
 # ---------------------------------------------------------------- save

@@ -43,7 +43,7 @@ NEIGHBORS = {  # the imports on one floor, each for its reason
     "feature_store": {"features"},  # keeps the declared features
     "snapshots": {"features"},  # computes the declared features at one moment
     "recommenders": {"ranking", "towers"},  # the rungs are made of their sources and towers
-    "saved_models": {"towers"},  # makes them again from their arrays
+    "saved_models": {"recommenders", "towers"},  # makes them again from their arrays
     "reranking": {"position_bias"},  # both change only rankings that leave nothing to chance
     "exercises": {"interview"},  # judges the answers to its questions
 }

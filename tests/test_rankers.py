@@ -469,6 +469,8 @@ def test_each_head_tells_good_impressions_from_bad_ones():
 def test_an_outcome_after_the_click_is_the_click_times_what_follows():
     found, like = MULTI.predict(X_NEW), scores(MULTI.heads_["like"], X_NEW)
     np.testing.assert_allclose(found["like"], scores(MULTI.heads_["click"], X_NEW) * like)
+    for head in ("click", "like", "dismiss"):
+        assert MULTI.heads_[head].estimator.estimator is MULTI.models_[head]
     assert (found["like"] <= found["click"]).all()
 
 
