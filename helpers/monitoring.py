@@ -249,6 +249,13 @@ def drift_report(
     return report.sort_values("psi", ascending=False, kind="stable")
 
 
+def largest_psi(reference: pd.DataFrame, current: pd.DataFrame) -> float:
+    """Return the largest PSI of a feature, as `drift_report` has it, without the tests."""
+    pair = _Pair(reference, current, None)
+    n = pair.sizes[0]
+    return max(_psi(np.unique(_bins(x, n), return_inverse=True)[1], n) for _, x in pair.features.items())
+
+
 def _feature_drift(values: pd.Series, pair: _Pair, alpha: float) -> dict[str, float | str]:
     """The row of one feature."""
     n = pair.sizes[0]
@@ -466,7 +473,8 @@ def prior_by_em(y_prob: ArrayLike, prior: float, tolerance: float = 1e-7, most_s
 
 # ---------------------------------------------------------------- which alarm fires, on which day
 
-Windows = Callable[[int], pd.DataFrame]
+Windows = Callable[[int], pd.DataFrame]  # of a day
+Reference = Callable[[Windows], Windows]
 Statistic = Callable[[pd.DataFrame, pd.DataFrame], float]
 
 
@@ -490,33 +498,38 @@ class Detector:
 
 
 def standard_detectors(
-    features: Sequence[str], label_delay: int, review_delay: int = 2, reviewed: int = 100
+    features: Sequence[str],
+    label_delay: int,
+    unit: str | None = None,
+    review_delay: int = 2,
+    reviewed: int = 100,
 ) -> list[Detector]:
     """Return the detectors of the drift matrix for windows with these features, a `score` and a `label`.
 
-    "PSI": the largest over the features. "tests": -log10 of the smallest p-value of `drift_report`. "C2ST":
-    the AUC of `classifier_two_sample`. "score PSI". "mean score": |log| of its ratio to the reference.
-    After `label_delay` days "AUC": 1 - ROC-AUC, and "calibration": |log(observed / expected)|. After
-    `review_delay` days "review": the share without a label among the `reviewed` highest scores of the day,
-    which somebody looks at. Raises ValueError as `Detector` does, and for `reviewed` below 1.
+    | name | statistic | known after |
+    |---|---|---|
+    | PSI | the largest over the features | at once |
+    | C2ST | the AUC of `classifier_two_sample` | at once |
+    | score PSI | of the scores | at once |
+    | mean score | absolute log of its ratio to the reference | at once |
+    | review | share without label among the `reviewed` highest scores | `review_delay`, if people look |
+    | AUC | 1 - ROC-AUC | `label_delay` |
+    | calibration | absolute log of observed / expected | `label_delay` |
+
+    unit: a column of the windows, as in `classifier_two_sample`. Raises ValueError as `Detector`
+    does, and for `reviewed` below 1.
     """
-    names = [*features]
+    names, owned = [*features], [*features] + [unit] * (unit is not None)
     whole("reviewed", reviewed, 1)
     return [
-        Detector("PSI", lambda r, w: drift_report(r[names], w[names])["psi"].max()),
-        Detector("tests", lambda r, w: _surprise(drift_report(r[names], w[names]))),
-        Detector("C2ST", lambda r, w: classifier_two_sample(r[names], w[names]).auc),
+        Detector("PSI", lambda r, w: largest_psi(r[names], w[names])),
+        Detector("C2ST", lambda r, w: classifier_two_sample(r[owned], w[owned], unit).auc),
         Detector("score PSI", lambda r, w: population_stability_index(r[SCORE], w[SCORE])),
         Detector("mean score", lambda r, w: _log_ratio(w[SCORE].mean(), r[SCORE].mean())),
+        Detector("review", lambda _, w: 1 - w.nlargest(reviewed, SCORE)[LABEL].mean(), review_delay),
         Detector("AUC", lambda _, w: 1 - roc_auc_score(w[LABEL], w[SCORE]), label_delay),
         Detector("calibration", lambda _, w: _log_ratio(w[LABEL].sum(), w[SCORE].sum()), label_delay),
-        Detector("review", lambda _, w: 1 - w.nlargest(reviewed, SCORE)[LABEL].mean(), review_delay),
     ]
-
-
-def _surprise(report: pd.DataFrame) -> float:
-    """-log10 of the smallest p-value, which may be too small for a float."""
-    return float(-np.log10(max(report["p_value"].min(), 1e-300)))
 
 
 def _log_ratio(now: float, then: float) -> float:
@@ -524,14 +537,32 @@ def _log_ratio(now: float, then: float) -> float:
     return float(abs(np.log(now / then))) if now > 0 and then > 0 else np.inf
 
 
+def moving_reference(windows: Windows, days: int = 7, rows: int = 5_000, seed: int = 0) -> Windows:
+    """Return a reference that moves along: up to `rows` rows, at random, of the `days` days before a day.
+
+    It forgives what drifts slowly, as a catalog that ages, and so it never sees it; and a week after a shift
+    the shift is normal. A fixed reference is the opposite in both. Raises ValueError for fewer than 1.
+    """
+    whole("days", days, 1), whole("rows", rows, 1), whole("seed", seed)
+
+    def reference(day: int) -> pd.DataFrame:
+        past = pd.concat([windows(day - back) for back in range(days, 0, -1)], ignore_index=True)
+        return past.sample(min(rows, len(past)), random_state=seed)
+
+    return reference
+
+
 def daily_statistics(
-    windows: Windows, days: Iterable[int], reference: pd.DataFrame, detectors: Sequence[Detector]
+    windows: Windows,
+    days: Iterable[int],
+    reference: pd.DataFrame | Reference,
+    detectors: Sequence[Detector],
 ) -> pd.DataFrame:
     """Return what each detector knows on each day: one row a day, one column a detector.
 
     windows: called with a day, returns its window; the world behind it may be a `Platform` or anything else.
-    days: consecutive. A detector with a delay knows nothing (NaN) on the first days, and on each later day
-    the number of `delay` days before.
+    days: consecutive. reference: a table, or a rule that makes one a day from the windows, `moving_reference`.
+    A detector with a delay knows nothing (NaN) on the first days, and later the number of `delay` days before.
 
     Raises ValueError for no day, days that are not consecutive, or detectors that share a name.
     """
@@ -540,11 +571,12 @@ def daily_statistics(
         raise ValueError(f"days must be consecutive and at least one, not {days}: pass a range.")
     if len({detector.name for detector in detectors}) < len(detectors) or not detectors:
         raise ValueError("Pass at least one detector, and give each its own name.")
+    reference_of = reference(windows) if callable(reference) else lambda day: reference
     found = []
     for day in days:
-        window = windows(day)
-        found.append({detector.name: detector.statistic(reference, window) for detector in detectors})
-    table = pd.DataFrame(found, pd.Index(days, name="day"), dtype=float)
+        normal, window = reference_of(day), windows(day)
+        found.append([detector.statistic(normal, window) for detector in detectors])
+    table = pd.DataFrame(found, pd.Index(days, name="day"), [detector.name for detector in detectors], float)
     return pd.DataFrame({detector.name: table[detector.name].shift(detector.delay) for detector in detectors})
 
 
@@ -561,7 +593,7 @@ def first_alarms(statistics: pd.DataFrame, thresholds: Mapping[str, float] | pd.
 def drift_matrix(
     worlds: Mapping[str, Windows],
     days: Iterable[int],
-    reference: pd.DataFrame,
+    reference: pd.DataFrame | Reference,
     detectors: Sequence[Detector],
     thresholds: Mapping[str, float] | pd.Series,
 ) -> pd.DataFrame:
