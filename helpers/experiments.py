@@ -811,10 +811,10 @@ def off_policy_table(
         DM     mean(expected)                    the direct method: as biased as the model
         DR     mean(expected + w (r - predicted))  unbiased if either is right (Dudík, Langford and Li 2011)
 
-    The interval knows only the weights that were drawn. When ess is small, the rows with the largest weights
-    are missing from the log, both kinds of interval lie below the truth, and the bootstrap repeats the gap:
-    a mean weight far from 1 is the sign. A normal one may reach below 0; a bootstrap one, of IPS and SNIPS,
-    does not. Clipping and a model are biases that no interval shows.
+    An interval knows only the weights that were drawn. When ess is small, the rows with the largest weights
+    are missing from the log: both kinds of interval tend to lie below the truth, for the bootstrap repeats
+    the gap. A mean weight far from 1 shows it. A normal interval may reach below 0, a bootstrap one of IPS or
+    SNIPS does not if no reward does. Clipping and a wrong model are biases that no interval shows.
 
     Raises ValueError for a propensity of 0, for a log without a rewarded row that the target could show, or
     for one of `predicted` and `expected` without the other.

@@ -266,6 +266,21 @@ def test_a_constant_arm_is_compared_and_a_lift_over_nothing_is_unknown():
     assert x.difference_of_means([3.1] * 9, [3.1] * 8 + [4]).difference.covers(0)
 
 
+def test_the_lift_of_a_large_effect_is_covered():
+    rng = np.random.default_rng(0)
+    tests = [x.difference_of_means(rng.normal(1, 0.7, 100), rng.normal(4, 0.7, 100)) for _ in range(300)]
+    assert fits([found.lift.covers(3) for found in tests], 0.95)
+
+
+def test_a_ratio_in_each_arm_is_that_of_its_own_sums():
+    users = x.user_totals(make_panel(np.random.default_rng(0), effect=0.2))
+    users.loc[users["arm"] == "new", "requests"] *= 3
+    found = x.treatment_effect(users, "clicks", "old", "new", per="requests")
+    sums = users.groupby("arm", observed=True)[["clicks", "requests"]].sum()
+    ratio = sums["clicks"] / sums["requests"]
+    assert (found.control, found.treatment) == pytest.approx((ratio["old"], ratio["new"]))
+
+
 def test_the_lift_of_a_negative_metric_has_its_ends_in_order():
     rng = np.random.default_rng(0)
     lift = x.difference_of_means(rng.normal(-10, 1, 50), rng.normal(-11, 1, 50)).lift
