@@ -506,7 +506,7 @@ def test_daily_effects_of_an_adjusted_ratio_are_no_sum_to_divide():
 def test_a_mean_per_day_keeps_its_past_and_a_sum_does_not():
     rng = np.random.default_rng(6)
     runs = [
-        x.daily_effects(make_panel(rng, 200, days=3), "clicks", "old", "new")["estimate"] for _ in range(60)
+        x.daily_effects(make_panel(rng, 200, days=3), "clicks", "old", "new")["estimate"] for _ in range(40)
     ]
     mean = np.array(runs)
     first, last = mean[:, 0], mean[:, -1]
@@ -591,7 +591,7 @@ def test_two_equal_rankings_give_that_ranking_for_sure(platform):
 def test_position_bias_and_busy_users_make_no_preference():
     rng, position = np.random.default_rng(7), np.arange(1, 7)
     p_values, covered = [], []
-    for seed in range(300):
+    for seed in range(150):
         user = np.repeat(np.arange(80), rng.geometric(0.2, 80))
         chance = rng.beta(1, 3, 80)[user][:, None] / position**2
         log = pd.DataFrame(
