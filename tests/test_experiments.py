@@ -200,7 +200,7 @@ def test_rows_of_one_user_taken_as_independent_make_intervals_too_short(same):
 def test_a_true_effect_is_covered_in_every_reading():
     rng, hits, estimates = np.random.default_rng(2), [], []
     readings = [{}, {"per": "requests"}, {"covariate": "before"}, {"per": "requests", "covariate": "before"}]
-    for _ in range(80):
+    for _ in range(50):
         users = x.user_totals(make_panel(rng, effect=0.2))
         found = [x.treatment_effect(users, "clicks", "old", "new", **keywords) for keywords in readings]
         hits.append([effect.lift.covers(0.2) for effect in found])
