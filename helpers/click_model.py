@@ -157,19 +157,22 @@ class ClickModel:
         """Return P(click) of each row of `FEATURES`."""
         return self._model.predict_proba(features[[*FEATURES]])[:, 1]
 
-    def windows(self, log: pd.DataFrame) -> Callable[[int], pd.DataFrame]:
+    def windows(self, log: pd.DataFrame, rows: int | None = None) -> Callable[[int], pd.DataFrame]:
         """Return a function of the day: `user_id`, the features, `score` and `label` of its impressions.
 
         log: with the days before it too, from which the store takes its snapshots. A day is computed once.
+        rows: of a day keep no more than these, at random; the store still sees all.
         """
         features_of = self._features_of(log)
 
         @cache
         def window(day: int) -> pd.DataFrame:
             features = features_of(day)
-            rows = log.loc[features.index]
-            outcome = {"score": self.score(features), "label": rows["clicked"].astype(int)}
-            return features.assign(user_id=rows["user_id"], **outcome)
+            if rows is not None and len(features) > rows:
+                features = features.sample(rows, random_state=day)
+            impressions = log.loc[features.index]
+            outcome = {"score": self.score(features), "label": impressions["clicked"].astype(int)}
+            return features.assign(user_id=impressions["user_id"], **outcome)
 
         return window
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import GroupKFold, StratifiedKFold
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.rates import confint_poisson
 
@@ -327,9 +327,9 @@ def classifier_two_sample(
 ) -> TwoSample:
     """Return the ROC-AUC of a classifier that tells the two windows apart, in cross-validation (C2ST).
 
-    It sees what no single feature shows. Gradient boosting, on shuffled folds that keep the mix of the
-    windows; unshuffled folds would leave it to guess one window from the other. unit: a column that names
-    whose row it is; the rows of one user then stay in one fold, or the classifier would know people again.
+    It sees what no single feature shows. Gradient boosting, on shuffled folds with the mix of the windows in
+    each: without, a fold could hold one window only. unit: a column that names whose row it is; the rows of
+    one user then stay in one fold, or the classifier would know people again.
 
     null_sd: sqrt(2) times sqrt((n + m + 1) / (12 n m)), which is the deviation of an AUC on one held-out set.
     The root of 2 comes from cross-validation: what two folds share by chance is found twice, once from each
@@ -343,11 +343,11 @@ def classifier_two_sample(
     if unit is not None:
         whole("folds", folds, 2, pair.unit.max() + 1)
     table, model = _two_sample_model(pair, seed)
-    splitter = (StratifiedKFold if unit is None else StratifiedGroupKFold)(
-        folds, shuffle=True, random_state=seed
-    )
+    splitter = (StratifiedKFold if unit is None else GroupKFold)(folds, shuffle=True, random_state=seed)
     aucs, placement = [], np.empty(len(table))
     for train, test in splitter.split(table, pair.is_current, pair.unit):
+        if len(np.unique(pair.is_current[test])) < 2 or len(np.unique(pair.is_current[train])) < 2:
+            raise ValueError("A fold holds rows of one window only: use fewer folds, or more units.")
         score = model.fit(table[train], pair.is_current[train]).predict_proba(table[test])[:, 1]
         aucs.append(roc_auc_score(pair.is_current[test], score))
         placement[test] = stats.rankdata(score) / len(test)
@@ -364,7 +364,7 @@ def _two_sample_model(pair: _Pair, seed: int) -> tuple[np.ndarray, HistGradientB
     n = pair.sizes[0]
     columns = [x.to_numpy() if _is_number(x) else _bins(x, n) for _, x in pair.features.items()]
     levels = [not _is_number(x) for _, x in pair.features.items()]
-    settings = {"max_iter": 40, "max_leaf_nodes": 15, "early_stopping": False, "random_state": seed}
+    settings = {"max_iter": 25, "max_leaf_nodes": 15, "early_stopping": False, "random_state": seed}
     model = HistGradientBoostingClassifier(categorical_features=levels, **settings)
     return np.column_stack(columns).astype(float), model
 
@@ -561,8 +561,9 @@ def daily_statistics(
     """Return what each detector knows on each day: one row a day, one column a detector.
 
     windows: called with a day, returns its window; the world behind it may be a `Platform` or anything else.
-    days: consecutive. reference: a table, or a rule that makes one a day from the windows, `moving_reference`.
-    A detector with a delay knows nothing (NaN) on the first days, and later the number of `delay` days before.
+    days: consecutive. reference: a table, or a rule that makes one a day out of the windows, such as
+    `moving_reference`. A detector with a delay knows nothing (NaN) on the first days, and on a later day the
+    number of `delay` days before.
 
     Raises ValueError for no day, days that are not consecutive, or detectors that share a name.
     """

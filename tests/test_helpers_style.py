@@ -22,6 +22,7 @@ FLOORS = [
         "features",
         "feature_store",
         "snapshots",
+        "click_model",
         "privacy",
         "ranking",
         "position_bias",
@@ -30,7 +31,7 @@ FLOORS = [
         "recommenders",
         "saved_models",
     },
-    {"serving", "experiments", "monitoring"},
+    {"serving", "releases", "experiments", "monitoring", "incidents"},
     {"search", "fraud", "feed"},
     {"exercises", "interview", "widgets"},
 ]
@@ -41,6 +42,7 @@ NEIGHBORS = {  # the imports on one floor, each for its reason
     "designs": {"architecture"},  # the systems of the notebooks as such objects
     "catalog": {"shifts", "simulator"},  # the same checks of sizes, the same random coins
     "feature_store": {"features"},  # keeps the declared features
+    "incidents": {"monitoring"},  # its dashboards are those of monitoring
     "snapshots": {"features"},  # computes the declared features at one moment
     "recommenders": {"ranking", "towers"},  # the rungs are made of their sources and towers
     "saved_models": {"recommenders", "towers"},  # makes them again from their arrays
