@@ -1,7 +1,10 @@
 """A click model for the simulated platform, as it runs in production: a store, features, scores, a ranking.
 
-Each morning the store takes a snapshot out of the log of the days before; a day is served with it. So a
+Each morning the store counts click rates in the log of the days before; the day is served with them. So a
 feature never sees its own day. The log may be damaged, and the world may shift: monitoring should find it.
+
+`snapshots.Snapshot` holds any declared feature. These four rates are counted here, since a morning must take
+milliseconds when months are served, and since they are corrected for the position of what was shown.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,24 +15,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
-from sklearn.compose import make_column_transformer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
+from helpers.rankers import ranker
 from helpers.shifts import whole
 from helpers.simulator import REQUESTS_A_DAY, Platform, Policy, score_policy
 
-MEMORY_DAYS = 7  # of log in a snapshot
+MEMORY_DAYS = 7  # of log in the rates
 STRENGTH = 20  # examined impressions that the mean counts for, where there are few
 CATEGORIES = ("age_band", "country", "device", "topic")
 CONTEXT = (*CATEGORIES, "same_language", "duration_seconds", "position", "hour")  # known without a store
 STORED = ("video_ctr", "video_watch_seconds", "user_ctr", "affinity")
 FEATURES = (*CONTEXT, "video_age_days", *STORED)
-SKEWED = ("duration_seconds", "position", "video_age_days", *STORED)  # read as logarithms
 
 
-class Snapshot(NamedTuple):
+class Rates(NamedTuple):
     """What the store holds; a CTR is per examined impression and relative to that of all, so 1 is usual."""
 
     video_ctr: np.ndarray  # shape (videos,)
@@ -51,7 +50,7 @@ def last_days(log: pd.DataFrame, day: int, memory: int = MEMORY_DAYS) -> pd.Data
     return rows
 
 
-def snapshot(platform: Platform, log: pd.DataFrame) -> Snapshot:
+def count_rates(platform: Platform, log: pd.DataFrame) -> Rates:
     """Return what a store computes from a log; raises ValueError for a log without a click."""
     if not log["clicked"].any():
         raise ValueError("The log has no click, so there is no rate to compute: pass more days.")
@@ -65,7 +64,7 @@ def snapshot(platform: Platform, log: pd.DataFrame) -> Snapshot:
     ]
     shape = platform.n_users, platform.n_topics
     by_cell = [np.bincount(cell, x, np.prod(shape)).reshape(shape) for x in (clicked, examined)]
-    return Snapshot(
+    return Rates(
         _relative_rate(*by_video[:2], mean),
         (by_video[2] + STRENGTH * mean * watch) / (by_video[0] + STRENGTH * mean),
         _relative_rate(*(x.sum(axis=1) for x in by_cell), mean),
@@ -78,7 +77,7 @@ def _relative_rate(clicks: np.ndarray, examined: np.ndarray, mean: float) -> np.
 
 
 def impression_features(
-    platform: Platform, stored: Snapshot, impressions: pd.DataFrame, index: ArrayLike | None = None
+    platform: Platform, stored: Rates, impressions: pd.DataFrame, index: ArrayLike | None = None
 ) -> pd.DataFrame:
     """Return the `FEATURES` of impressions, with their index.
 
@@ -107,19 +106,6 @@ def impression_features(
     return pd.DataFrame(columns, impressions.index)
 
 
-def logistic_click_model() -> Pipeline:
-    """Return logistic regression on the `FEATURES`: categories as 0 and 1, skewed numbers as logarithms.
-
-    It goes on where a tree stops: a video older than any in training still loses clicks.
-    """
-    columns = make_column_transformer(
-        (OneHotEncoder(), [*CATEGORIES]),
-        (make_pipeline(FunctionTransformer(np.log1p), StandardScaler()), [*SKEWED]),
-        (StandardScaler(), ["same_language", "hour"]),
-    )
-    return make_pipeline(columns, LogisticRegression(max_iter=1000))
-
-
 class ClickModel:
     """P(click) of an impression at its position, and the policy that ranks by it."""
 
@@ -131,53 +117,55 @@ class ClickModel:
         estimator: BaseEstimator | None = None,
         memory: int = MEMORY_DAYS,
     ) -> None:
-        """Train on these days of the log, each with the snapshot of the `memory` days before it.
+        """Train on these days of the log, each with the rates of the `memory` days before it.
 
         estimator: of scikit-learn, with `predict_proba`; it gets a table of the `FEATURES`. By default
-        `logistic_click_model`. Raises ValueError as `last_days` and `snapshot` do, or for days without a row.
+        `ranker("logistic")`: it goes on where a tree stops, at a video older than any in training.
+        Raises ValueError without a day, for a day without a row, and as `last_days` and `count_rates` do.
         """
         self.platform, self.memory = platform, memory
-        tables = [window for window in map(self._features_of(log), days) if len(window)]
-        if not tables:
-            raise ValueError("The log has no row on the days to train on: choose other days.")
-        table = pd.concat(tables)
-        self._model = clone(logistic_click_model() if estimator is None else estimator)
-        self._model.fit(table, log.loc[table.index, "clicked"])
+        parts = [self._served_on(day, log) for day in days]
+        if not parts:
+            raise ValueError("days is empty: name at least one day to train on.")
+        shown, features = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
+        self._model = clone(ranker("logistic") if estimator is None else estimator)
+        self._model.fit(features, shown["clicked"])
 
-    def _features_of(self, log: pd.DataFrame) -> Callable[[int], pd.DataFrame]:
-        """A function of the day: the features of its rows, with that morning's snapshot."""
-
-        def features(day: int) -> pd.DataFrame:
-            stored = snapshot(self.platform, last_days(log, day, self.memory))
-            return impression_features(self.platform, stored, log[day_of(log) == day])
-
-        return features
+    def _served_on(
+        self, day: int, log: pd.DataFrame, rows: int | None = None
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The impressions of a day, all or as many as `rows` at random, and their features."""
+        shown = log[day_of(log) == day]
+        if shown.empty:
+            raise ValueError(f"The log has no row on day {day}: choose another day, or pass a longer log.")
+        if rows is not None and len(shown) > rows:
+            shown = shown.sample(rows, random_state=day)
+        stored = count_rates(self.platform, last_days(log, day, self.memory))
+        return shown, impression_features(self.platform, stored, shown)
 
     def score(self, features: pd.DataFrame) -> np.ndarray:
-        """Return P(click) of each row of `FEATURES`."""
+        """Return P(click) of each row of `FEATURES`, shape (n,)."""
         return self._model.predict_proba(features[[*FEATURES]])[:, 1]
 
     def windows(self, log: pd.DataFrame, rows: int | None = None) -> Callable[[int], pd.DataFrame]:
-        """Return a function of the day: `user_id`, the features, `score` and `label` of its impressions.
+        """Return a function of the day: the features of its impressions, `user_id`, `score` and `label`.
 
-        log: with the days before it too, from which the store takes its snapshots. A day is computed once.
+        log: with the days before it too, in which the store counts its rates. A day is computed once.
         rows: of a day keep no more than these, at random; the store still sees all.
+        The function raises ValueError for a day without a row, and as `last_days` and `count_rates` do.
         """
-        features_of = self._features_of(log)
+        whole("rows", 1 if rows is None else rows, 1)
 
         @cache
         def window(day: int) -> pd.DataFrame:
-            features = features_of(day)
-            if rows is not None and len(features) > rows:
-                features = features.sample(rows, random_state=day)
-            impressions = log.loc[features.index]
-            outcome = {"score": self.score(features), "label": impressions["clicked"].astype(int)}
-            return features.assign(user_id=impressions["user_id"], **outcome)
+            shown, features = self._served_on(day, log, rows)
+            outcome = {"score": self.score(features), "label": shown["clicked"].to_numpy(int)}
+            return features.assign(user_id=shown["user_id"].to_numpy(), **outcome)
 
         return window
 
     def policy(
-        self, stored: Snapshot, epsilon: float = 0.0, seed: int = 0, index: ArrayLike | None = None
+        self, stored: Rates, epsilon: float = 0.0, seed: int = 0, index: ArrayLike | None = None
     ) -> Policy:
         """Return the policy that ranks by the score at position 1; `index` as in `impression_features`."""
 

@@ -17,10 +17,10 @@ from helpers.click_model import (
     FEATURES,
     STORED,
     ClickModel,
+    count_rates,
     day_of,
     impression_features,
     last_days,
-    snapshot,
 )
 from helpers.features import parity
 from helpers.monitoring import calibration_by_segment, drift_report
@@ -120,7 +120,7 @@ class _System:
         log = pd.concat(self.stored, ignore_index=True)
         morning = FIRST_DAY if self._hit(day, "stale_snapshot") else day
         known = log[log["arrived_at"] < _midnight(morning - 1)]
-        stored = snapshot(self.platform, last_days(known, morning, MEMORY))
+        stored = count_rates(self.platform, last_days(known, morning, MEMORY))
         index = self.index if self._hit(day, "version_mismatch") else None
         events = self._write(day, model.policy(stored, EXPLORED, index=index))
         ranked = impression_features(self.platform, stored, events, index)
@@ -293,7 +293,7 @@ class IncidentRoom:
         self._pay("parity", COSTS["parity"])
         found = self._found
         events = found.events[day_of(found.events) == LAST_DAY].head(PARITY_ROWS)
-        stored = snapshot(found.platform, last_days(found.events, LAST_DAY, MEMORY))
+        stored = count_rates(found.platform, last_days(found.events, LAST_DAY, MEMORY))
         recomputed = impression_features(found.platform, stored, events)
         served = self._served(range(LAST_DAY, LAST_DAY + 1)).head(PARITY_ROWS)
         names = [*KEYS, *STORED]

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from lightgbm import LGBMClassifier
 from numpy.typing import ArrayLike
 from scipy import stats
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 from statsmodels.stats.multitest import multipletests
@@ -26,11 +26,20 @@ from helpers.metrics import (
     population_stability_index,
     proportion_interval,
 )
+from helpers.rankers import calibration_by_slice
 from helpers.shifts import share, whole
 
 SCORE, LABEL = "score", "label"
 FEWEST, MOST_LEVELS = 5, 50  # expected rows below which a level is lumped (Cochran 1954), and levels kept
 DAYS_A_WEEK = 7
+TREES = {  # of the classifier that tells windows apart; one thread, so that it learns the same each time
+    "n_estimators": 25,
+    "num_leaves": 15,
+    "n_jobs": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbose": -1,
+}
 
 # ---------------------------------------------------------------- input checks
 
@@ -60,14 +69,6 @@ def _flat(low: float = 0.0, high: float = np.inf, **arrays: ArrayLike) -> list[n
         if not (np.isfinite(values) & (values >= low) & (values <= high)).all():
             raise ValueError(f"{name} must hold finite numbers from {low:g} to {high:g}: repair the others.")
     return list(found.values())
-
-
-def _labels(values: ArrayLike) -> np.ndarray:
-    """Labels 0 and 1, as booleans."""
-    labels = _flat(0, 1, y_true=values)[0]
-    if not np.isin(labels, (0, 1)).all():
-        raise ValueError("y_true must hold only 0 and 1 (1 = positive): map your labels to them.")
-    return labels.astype(bool)
 
 
 # ---------------------------------------------------------------- two windows, side by side
@@ -275,12 +276,12 @@ def _feature_drift(values: pd.Series, pair: _Pair, alpha: float) -> dict[str, fl
 
 
 def _psi(bins: np.ndarray, n: int) -> float:
-    """PSI of the bins. The last goes in as NaN, for which PSI keeps a bin: left empty, it would add to it."""
-    last = bins.max()
-    if not last:
+    """PSI of the bins. One goes in as NaN, for which PSI keeps a bin: left empty, it would add to it."""
+    if not bins.any():
         return 0.0
-    codes = np.where(bins == last, np.nan, bins)
-    edges = np.arange(last + 1) - 0.5
+    rarest = np.bincount(bins[:n], minlength=bins.max() + 1).argmin()  # never all of the reference
+    codes = np.where(bins == rarest, np.nan, bins - (bins > rarest))
+    edges = np.arange(bins.max() + 1) - 0.5
     return population_stability_index(codes[:n], codes[n:], edges)
 
 
@@ -342,13 +343,15 @@ def classifier_two_sample(
     folds = whole("folds", folds, 2, min(pair.sizes))
     if unit is not None:
         whole("folds", folds, 2, pair.unit.max() + 1)
-    table, model = _two_sample_model(pair, seed)
+    table, levels = _as_numbers(pair)
+    model = LGBMClassifier(**TREES, random_state=seed)
     splitter = (StratifiedKFold if unit is None else GroupKFold)(folds, shuffle=True, random_state=seed)
     aucs, placement = [], np.empty(len(table))
     for train, test in splitter.split(table, pair.is_current, pair.unit):
         if len(np.unique(pair.is_current[test])) < 2 or len(np.unique(pair.is_current[train])) < 2:
             raise ValueError("A fold holds rows of one window only: use fewer folds, or more units.")
-        score = model.fit(table[train], pair.is_current[train]).predict_proba(table[test])[:, 1]
+        model.fit(table[train], pair.is_current[train], categorical_feature=levels)
+        score = model.predict(table[test], raw_score=True)
         aucs.append(roc_auc_score(pair.is_current[test], score))
         placement[test] = stats.rankdata(score) / len(test)
     n, m = pair.sizes
@@ -359,14 +362,11 @@ def classifier_two_sample(
     return TwoSample(auc, float(null_sd), float(stats.norm.sf((auc - 0.5) / null_sd)))
 
 
-def _two_sample_model(pair: _Pair, seed: int) -> tuple[np.ndarray, HistGradientBoostingClassifier]:
-    """The features as numbers, shape (rows, features), and a classifier that knows which are levels."""
-    n = pair.sizes[0]
-    columns = [x.to_numpy() if _is_number(x) else _bins(x, n) for _, x in pair.features.items()]
-    levels = [not _is_number(x) for _, x in pair.features.items()]
-    settings = {"max_iter": 25, "max_leaf_nodes": 15, "early_stopping": False, "random_state": seed}
-    model = HistGradientBoostingClassifier(categorical_features=levels, **settings)
-    return np.column_stack(columns).astype(float), model
+def _as_numbers(pair: _Pair) -> tuple[np.ndarray, list[int]]:
+    """The features, shape (rows, features), and which of them are the numbers of levels."""
+    columns = [x.to_numpy() if _is_number(x) else _bins(x, pair.sizes[0]) for _, x in pair.features.items()]
+    levels = [i for i, (_, x) in enumerate(pair.features.items()) if not _is_number(x)]
+    return np.column_stack(columns).astype(float), levels
 
 
 # ---------------------------------------------------------------- does it hurt? with labels
@@ -379,50 +379,46 @@ def calibration_by_segment(
     unit: ArrayLike | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return observed / expected positives of each segment, with intervals that hold for all together.
+    """Return `calibration_by_slice` as an alarm: its intervals hold for all segments together.
 
-    All arguments have shape (n,). Index `segment`; columns n, observed, expected, ratio, low, high, alarm.
-    ratio is 1 / `calibration_ratio`: above 1 more came than predicted; it stays defined when nothing came.
-    alarm: 1 lies outside the interval. Each interval has the level 1 - (1 - level) / segments (Bonferroni):
-    Wilson's of the observed rate, over the mean prediction; with `unit`, whose row it is, a bootstrap of
-    units. A segment of one unit alone has no interval: NaN, and no alarm.
+    y_true, y_prob, segment, unit: shape (n,). Index `segment`; columns n, mean_predicted, observed (a rate),
+    ratio (predicted / observed), ratio_low, ratio_high, and alarm, which says that 1 lies outside.
+    Each interval has the level 1 - (1 - level) / segments (Bonferroni): Wilson's of the observed rate or,
+    with `unit`, whose row it is, a bootstrap of units. A segment of one unit alone has no interval: NaN, and
+    no alarm.
 
-    Assumes labels that are complete: positives that have not arrived yet look like too few.
-    Raises ValueError for labels other than 0 and 1, missing values, or a segment that expects nothing.
+    Assumes labels that are complete: positives that have not arrived yet look like a model that predicts too
+    many. Raises ValueError for labels other than 0 and 1, missing values, or a segment that expects nothing.
     """
-    labels, probabilities = _labels(y_true), _flat(0, 1, y_prob=y_prob)[0]
-    columns = {"segment": segment, "y": labels, "p": probabilities}
-    columns |= {} if unit is None else {"unit": unit}
-    if len({len(column) for column in columns.values()}) > 1:
-        raise ValueError("y_true, y_prob, segment and unit must have one length: select the same rows.")
-    rows = pd.DataFrame({name: np.asarray(column) for name, column in columns.items()})
+    table = calibration_by_slice(y_true, y_prob, segment).rename_axis("segment")
+    rows = pd.DataFrame({"segment": segment, "y": np.asarray(y_true), "p": np.asarray(y_prob)})
+    rows["unit"] = np.arange(len(rows)) if unit is None else np.asarray(unit)
     if rows.isna().any(axis=None):
         raise ValueError("segment or unit has missing values: name them, or drop those rows.")
-    groups = rows.groupby("segment")
-    level = 1 - (1 - _inside("level", level)) / groups.ngroups
-    return (
-        pd.DataFrame({name: _calibration(group, level) for name, group in groups})
-        .T.astype({"n": int, "observed": int, "alarm": bool})
-        .rename_axis("segment")
-    )
+    if not table["mean_predicted"].all():
+        raise ValueError("A segment expects no positive at all: join it to another.")
+    level = 1 - (1 - _inside("level", level)) / len(table)
+    interval_of = _wilson_factor if unit is None else _bootstrap_factor
+    found = {name: interval_of(part, level) for name, part in rows.groupby("segment")}
+    low, high = np.array([found[name] for name in table.index]).T
+    with np.errstate(divide="ignore"):
+        table = table.assign(ratio_low=1 / high, ratio_high=1 / low)
+    return table.drop(columns=["low", "high"]).assign(alarm=(low > 1) | (high < 1))
 
 
-def _calibration(rows: pd.DataFrame, level: float) -> dict[str, float]:
-    """The row of one segment."""
-    observed, expected = int(rows["y"].sum()), rows["p"].sum()
-    if not expected:
-        raise ValueError(
-            "A segment expects no positive at all, so its ratio is undefined: join it to another."
-        )
-    ratio, low, high = observed / expected, np.nan, np.nan
-    if "unit" not in rows:
-        rate = proportion_interval(observed, len(rows), level)
-        low, high = (end * len(rows) / expected for end in (rate.low, rate.high))
-    elif len(sums := rows.groupby("unit")[["y", "p"]].sum()) > 1:
-        interval = bootstrap_interval(_ratio_of_sums, sums["y"], sums["p"], level=level)
-        low, high = interval.low, interval.high
-    counts = {"n": len(rows), "observed": observed, "expected": expected}
-    return counts | {"ratio": ratio, "low": low, "high": high, "alarm": low > 1 or high < 1}
+def _wilson_factor(rows: pd.DataFrame, level: float) -> tuple[float, float]:
+    """The interval of observed / expected positives, when rows are independent."""
+    rate, expected = proportion_interval(int(rows["y"].sum()), len(rows), level), rows["p"].mean()
+    return rate.low / expected, rate.high / expected
+
+
+def _bootstrap_factor(rows: pd.DataFrame, level: float) -> tuple[float, float]:
+    """The same when units are drawn; NaN for one unit."""
+    sums = rows.groupby("unit")[["y", "p"]].sum()
+    if len(sums) < 2:
+        return np.nan, np.nan
+    interval = bootstrap_interval(_ratio_of_sums, sums["y"], sums["p"], level=level)
+    return interval.low, interval.high
 
 
 def _ratio_of_sums(observed: np.ndarray, expected: np.ndarray, sample_weight: np.ndarray) -> float:
@@ -492,7 +488,7 @@ class Detector:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if not self.name.strip() or not callable(self.statistic):
+        if not isinstance(self.name, str) or not self.name.strip() or not callable(self.statistic):
             raise ValueError(f"A detector needs a name and a function, not {self.name!r}: give it both.")
         whole("delay", self.delay)
 
@@ -639,12 +635,6 @@ class Alarm:
                 raise ValueError(f"An alarm needs a {field}, not {text!r}: write it, or drop the alarm.")
         _above("threshold", self.threshold, -np.inf)
 
-    def fires(self, statistics: pd.DataFrame) -> pd.Series:
-        """Return on which days it fires; raises ValueError if its statistic is not in the table."""
-        return pages(
-            statistics[[*statistics.columns.intersection([self.statistic])]], {self.statistic: self.threshold}
-        )[self.statistic]
-
 
 def pages(statistics: pd.DataFrame, thresholds: Mapping[str, float] | pd.Series) -> pd.DataFrame:
     """Return which statistic lies above its threshold on which day, as booleans; an unknown one never does.
@@ -654,6 +644,22 @@ def pages(statistics: pd.DataFrame, thresholds: Mapping[str, float] | pd.Series)
     if without := [str(name) for name in statistics if name not in thresholds]:
         raise ValueError(f"No threshold for {', '.join(without)}: set one, or leave the column out.")
     return statistics > pd.Series(dict(thresholds), dtype=float)[[*statistics]]
+
+
+def pages_sent(alarms: Sequence[Alarm], statistics: pd.DataFrame) -> pd.DataFrame:
+    """Return what the alarms send: one row a page, by day; columns day, alarm, owner, runbook.
+
+    statistics: from `daily_statistics`. Raises ValueError for an alarm whose statistic is not there.
+    """
+    if missing := [alarm.name for alarm in alarms if alarm.statistic not in statistics]:
+        raise ValueError(f"Nothing measures what {', '.join(missing)} watches: add its detector.")
+    sent = [
+        {"day": day, "alarm": alarm.name, "owner": alarm.owner, "runbook": alarm.runbook}
+        for alarm in alarms
+        for day in statistics.index[statistics[alarm.statistic] > alarm.threshold]
+    ]
+    table = pd.DataFrame(sent, columns=["day", "alarm", "owner", "runbook"])
+    return table.sort_values("day", kind="stable", ignore_index=True)
 
 
 def threshold_for(quiet: pd.DataFrame, pages_per_week: float = 1.0) -> pd.Series:
@@ -813,7 +819,7 @@ def run_retraining(
         loss[day] = state - learned
         seen = day - label_delay
         measured = loss[seen] + noise[seen] if seen >= last else -np.inf
-        if policy(day - last, measured):
+        if policy(day + 1 - last, measured):
             learned, last, trainings = world[max(seen, 0)], day + 1, trainings + 1
     cost = (trainings * retrain_cost + value * loss.sum()) / len(world)
     return RetrainingRun(float(cost), trainings, float(loss.mean()))

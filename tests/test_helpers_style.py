@@ -42,6 +42,7 @@ NEIGHBORS = {  # the imports on one floor, each for its reason
     "designs": {"architecture"},  # the systems of the notebooks as such objects
     "catalog": {"shifts", "simulator"},  # the same checks of sizes, the same random coins
     "feature_store": {"features"},  # keeps the declared features
+    "click_model": {"rankers"},  # ranks with one of them
     "incidents": {"monitoring"},  # its dashboards are those of monitoring
     "snapshots": {"features"},  # computes the declared features at one moment
     "recommenders": {"ranking", "towers"},  # the rungs are made of their sources and towers
