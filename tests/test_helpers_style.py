@@ -31,7 +31,18 @@ FLOORS = [
         "recommenders",
         "saved_models",
     },
-    {"serving", "releases", "experiments", "monitoring", "incidents"},
+    {
+        "releases",
+        "request_log",
+        "request_path",
+        "app",
+        "serving",
+        "load",
+        "release_gates",
+        "experiments",
+        "monitoring",
+        "incidents",
+    },
     {"search", "fraud", "feed"},
     {"exercises", "interview", "widgets"},
 ]
@@ -48,6 +59,10 @@ NEIGHBORS = {  # the imports on one floor, each for its reason
     "recommenders": {"ranking", "towers"},  # the rungs are made of their sources and towers
     "saved_models": {"recommenders", "towers"},  # makes them again from their arrays
     "reranking": {"position_bias"},  # both change only rankings that leave nothing to chance
+    "request_path": {"releases"},  # a request runs through one
+    "app": {"releases", "request_log", "request_path"},  # serves the one, by the other, into the third
+    "serving": {"app", "releases", "request_log"},  # starts it, waits for a release, reads what it wrote
+    "release_gates": {"releases", "request_path"},  # judge a release by what it would serve
     "exercises": {"interview"},  # judges the answers to its questions
 }
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
