@@ -126,7 +126,7 @@ class Release:
         table = np.empty((len(ids), len(COLUMNS)), dtype="float32")
         table[:, : len(LIVE)] = profile[self.topics[1][ids]]
         table[:, len(LIVE) : -3] = self.items[ids]
-        table[:, -3] = (at.as_unit("us").value - self.uploaded[ids]) / 1e6
+        table[:, -3] = (at.asm8.astype("datetime64[us]").astype("int64") - self.uploaded[ids]) / 1e6
         table[:, -2] = self.video_vectors[ids] @ self.user_vectors[user_id]
         table[:, -1] = POSITION
         return table
@@ -225,9 +225,15 @@ def encode(table: pd.DataFrame, levels: Mapping[str, Sequence[str]]) -> np.ndarr
     """Return a table of features as float32, shape (rows, features); a text is the number of its level."""
     columns = {name: table[name] for name in table}
     for name in levels.keys() & columns.keys():
-        codes = pd.Categorical(table[name], categories=levels[name]).codes
-        columns[name] = np.where(codes < 0, np.nan, codes)
+        columns[name] = _level_numbers(table[name], levels[name])
     return np.column_stack([np.asarray(column, dtype="float32") for column in columns.values()])
+
+
+def _level_numbers(values: pd.Series, levels: Sequence[str]) -> np.ndarray:
+    """The number of each value among the levels; missing for one that is none of them."""
+    found = values.astype("category").cat
+    numbers = np.append(pd.Index(levels).get_indexer(found.categories), -1)[found.codes]
+    return np.where(numbers < 0, np.nan, numbers)
 
 
 def train_ranker(table: np.ndarray, clicked: ArrayLike, trees: int = 100, seed: int = 0) -> LGBMClassifier:
@@ -329,7 +335,8 @@ def publish(release: Release, directory: str | Path) -> None:
     folder = _folder(directory, release.version)
     if _exists(folder):
         raise ValueError(
-            f"Release {release.version!r} exists, and releases do not change: take a new version."
+            f"Release {release.version!r} exists, and a release does not change: take a new version, or "
+            f"activate({release.version!r}, ...) it."
         )
     if folder.exists():  # of a writer that died
         shutil.rmtree(folder)
