@@ -42,7 +42,7 @@ COSTS = {"quality": 3, "dashboard": 2, "slice_by": 4, "drift": 6, "parity": 10, 
 WRONG, HOUR = 30, 60  # minutes: lost by acting on a wrong diagnosis; more than a good strategy for 0 points
 METRICS = ("impressions", "users", "clicks per impression", "mean score", "hours to arrive")
 SEGMENTS = ("age_band", "country", "device", "topic", "hour")
-KEYS = ["request_id", "video_id"]
+KEYS, OWNERS = ["request_id", "video_id"], ["user_id", "video_id"]
 
 MEMORY, EXPLORED = 5, 0.2
 FIRST_DAY, RELEASE_DAY, LAST_DAY = 4, 11, 20  # of a first model, of the one that serves; today
@@ -278,15 +278,15 @@ class IncidentRoom:
         return pd.Series(values).value_counts(sort=False).rename_axis(segment)
 
     def drift(self) -> pd.DataFrame:
-        """Return the `drift_report` of what was served, quiet days against today, by user."""
+        """Return the `drift_report` of what was served, quiet days against today, by user and video."""
         self._pay("drift", COSTS["drift"])
         owners = self._found.events[[*KEYS, "user_id"]]
-        columns = [*CONTEXT, *STORED, "score", "user_id"]
+        columns = [*CONTEXT, *STORED, "score", *OWNERS]
         quiet, today = (
             self._served(days).merge(owners, on=KEYS)[columns]
             for days in (QUIET_DAYS, range(LAST_DAY, LAST_DAY + 1))
         )
-        return drift_report(quiet, today, "user_id")
+        return drift_report(quiet, today, OWNERS)
 
     def parity(self) -> pd.DataFrame:
         """Return `features.parity` of served features and the same, recomputed out of what clients sent."""

@@ -7,6 +7,7 @@ PSI, calibration ratio and intervals are those of `metrics`; shifts and faults t
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ TREES = {  # of the classifier that tells windows apart; one thread, so that it 
 
 def _above(name: str, value: float, low: float = 0.0) -> float:
     """One finite number above `low`."""
-    if not (np.isscalar(value) and np.isreal(value) and np.isfinite(value) and value > low):
+    if not (isinstance(value, Real) and np.isfinite(value) and value > low):
         raise ValueError(f"{name} must be a finite number above {low:g}, not {value!r}: change it.")
     return float(value)
 
@@ -60,7 +61,10 @@ def _inside(name: str, value: float) -> float:
 
 def _flat(low: float = 0.0, high: float = np.inf, **arrays: ArrayLike) -> list[np.ndarray]:
     """The arrays as floats in [low, high]: one dimension, equal lengths, not empty, nothing missing."""
-    found = {name: np.asarray(values, dtype=float) for name, values in arrays.items()}
+    try:
+        found = {name: np.asarray(values, dtype=float) for name, values in arrays.items()}
+    except (TypeError, ValueError):
+        raise ValueError(f"{', '.join(arrays)} must hold numbers only: convert or drop the others.") from None
     shapes = {values.shape for values in found.values()}
     if len(shapes) > 1 or any(len(shape) != 1 or not shape[0] for shape in shapes):
         described = ", ".join(f"{name} {values.shape}" for name, values in found.items())
@@ -77,24 +81,24 @@ def _flat(low: float = 0.0, high: float = np.inf, **arrays: ArrayLike) -> list[n
 class _Pair:
     """A reference and a current window as one table: the features, whose row it is, which window it is in."""
 
-    def __init__(self, reference: pd.DataFrame, current: pd.DataFrame, unit: str | None) -> None:
-        """Check that both windows have rows, the same columns, and a unit in each row if one is named."""
+    def __init__(self, reference: pd.DataFrame, current: pd.DataFrame, units: Sequence[str]) -> None:
+        """Check that both windows have rows, the same columns, and in each row the units that are named."""
         for name, window in {"reference": reference, "current": current}.items():
             if not isinstance(window, pd.DataFrame) or window.empty or not window.columns.is_unique:
                 raise ValueError(f"{name} must be a table with rows, and with each column once: mend it.")
         if set(reference) != set(current):
             odd = sorted(map(str, set(reference) ^ set(current)))
             raise ValueError(f"Only one of the windows has {', '.join(odd)}: compare the same columns.")
-        if unit is not None and unit not in reference:
-            raise ValueError(f"The windows have no column {unit}: name the column that says whose row it is.")
+        if missing := [name for name in units if name not in reference]:
+            raise ValueError(f"The windows have no column {missing[0]}: name one that says whose row it is.")
         self.sizes = len(reference), len(current)
         self.is_current = np.repeat([False, True], self.sizes)
-        features = [name for name in reference if name != unit]
+        features = [name for name in reference if name not in units]
         if not features:
             raise ValueError("The windows hold no feature: pass at least one column.")
         both = {name: _joined(name, reference[name], current[name]) for name in features}
         self.features = pd.DataFrame(both)
-        self.unit = None if unit is None else _owners(pd.concat([reference[unit], current[unit]]))
+        self.units = [_owners(pd.concat([reference[name], current[name]])) for name in units]
 
     @property
     def weight(self) -> np.ndarray:
@@ -102,27 +106,29 @@ class _Pair:
         n, m = self.sizes
         return np.where(self.is_current, 1 / m, -1 / n)
 
-    def clustered_variance(self, values: np.ndarray) -> float:
+    def clustered_variance(self, values: np.ndarray, unit: np.ndarray) -> float:
         """Variance of the difference of the two means of `values`, when units are drawn, not rows."""
         means = np.where(self.is_current, values[self.is_current].mean(), values[~self.is_current].mean())
-        return float(np.sum(np.bincount(self.unit, self.weight * (values - means)) ** 2))
+        return float(np.sum(np.bincount(unit, self.weight * (values - means)) ** 2))
 
     def null(self, bins: np.ndarray) -> "_Null":
-        """What chance does to the shares of the bins; the rows are independent if no unit is named."""
-        n_bins, spread = bins.max() + 1, sum(1 / size for size in self.sizes)
-        independent = _Null(spread, n_bins - 1.0, 1.0, 1.0)
-        if self.unit is None or n_bins < 2:
-            return independent
-        weight, cells = self.weight, self.unit * n_bins + bins
-        sums = np.bincount(cells, weight, (self.unit.max() + 1) * n_bins).reshape(-1, n_bins)
+        """What chance does to the shares of the bins; of several units, that which lets it do most."""
+        independent = _Null(sum(1 / size for size in self.sizes), float(bins.max()), 1.0, 1.0)
+        found = [self._null_of(unit, bins, independent.scale) for unit in self.units if bins.any()]
+        return max([independent, *found], key=lambda null: null.design_effect)
+
+    def _null_of(self, unit: np.ndarray, bins: np.ndarray, spread: float) -> "_Null":
+        """The null when these units are drawn; spread: 1/n + 1/m."""
+        n_bins, weight = bins.max() + 1, self.weight
+        sums = np.bincount(unit * n_bins + bins, weight, (unit.max() + 1) * n_bins).reshape(-1, n_bins)
         for side in (self.is_current, ~self.is_current):
-            rows = np.bincount(self.unit[side], weight[side], len(sums))
+            rows = np.bincount(unit[side], weight[side], len(sums))
             sums -= np.outer(rows, np.bincount(bins[side], minlength=n_bins) / side.sum())
         covariance, shares = sums.T @ sums, np.bincount(bins) / len(bins)
         effects = covariance / shares[:, None] / spread
         total, squares = np.trace(effects), np.sum(effects * effects.T)
-        if total <= n_bins - 1:
-            return independent
+        if not total:  # each window holds one bin only: nothing varies within them
+            return _Null(spread, n_bins - 1.0, 0.0, 1.0)
         below = np.cumsum(shares)[:-1]
         variances = np.diag(np.cumsum(np.cumsum(covariance, axis=0), axis=1))[:-1]
         of_ranks = max(1.0, variances.sum() / (spread * below @ (1 - below)))
@@ -137,7 +143,7 @@ class _Null(NamedTuple):
 
     scale: float
     df: float
-    design_effect: float  # rows worth one independent row, on average over the bins; at least 1
+    design_effect: float  # rows worth one independent row, on average over the bins
     design_effect_of_ranks: float  # the same for the shares below each edge of the bins
 
 
@@ -146,7 +152,7 @@ def _joined(name: str, reference: pd.Series, current: pd.Series) -> pd.Series:
     numbers = [
         pd.api.types.is_numeric_dtype(x) and not pd.api.types.is_bool_dtype(x) for x in (reference, current)
     ]
-    if any(pd.api.types.is_datetime64_any_dtype(x) for x in (reference, current)) or len(set(numbers)) > 1:
+    if len(set(numbers)) > 1 or any(_is_time(x) for x in (reference, current)):
         raise ValueError(
             f"Column {name} is {reference.dtype} in the reference and {current.dtype} now: make it a number "
             "or a category in both (of a time, its hour or its age)."
@@ -158,6 +164,11 @@ def _joined(name: str, reference: pd.Series, current: pd.Series) -> pd.Series:
     if np.isinf(both).any():
         raise ValueError(f"Column {name} holds infinity: find what divides by zero, or make it missing.")
     return both
+
+
+def _is_time(values: pd.Series) -> bool:
+    """Whether it holds points in time or durations, each of which would be a level of its own."""
+    return pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values)
 
 
 def _owners(units: pd.Series) -> np.ndarray:
@@ -218,14 +229,20 @@ def psi_limit(n: int, m: int, bins: int = 10, alpha: float = 0.01) -> float:
 
 
 def drift_report(
-    reference: pd.DataFrame, current: pd.DataFrame, unit: str | None = None, alpha: float = 0.01
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    unit: str | Sequence[str] | None = None,
+    alpha: float = 0.01,
 ) -> pd.DataFrame:
     """Compare each feature of two windows; return one row a feature, the largest PSI first.
 
     reference, current: tables with the same columns. Numbers are compared by Kolmogorov-Smirnov, in which a
     missing number ranks below all others; other columns by the chi-square of their levels, where missing is
-    a level and levels too rare to test are one. unit: a column that names whose row it is; rows of one user
-    are alike, so they count as fewer.
+    a level and levels too rare to test are one.
+
+    unit: columns that name whose row it is, such as "user_id", or ["user_id", "video_id"] where rows of one
+    user are alike and rows of one video are too. Such rows count as fewer; each feature follows the unit that
+    makes them fewest. Right for a hundred units or more, none of which has a large share of the rows.
 
     Index `feature`; columns:
 
@@ -242,7 +259,8 @@ def drift_report(
     Wasserstein, beside it. Raises ValueError for windows that cannot be compared.
     """
     _inside("alpha", alpha)
-    pair = _Pair(reference, current, unit)
+    units = [unit] if isinstance(unit, str) else [*(unit or ())]
+    pair = _Pair(reference, current, units)
     report = pd.DataFrame({name: _feature_drift(x, pair, alpha) for name, x in pair.features.items()}).T
     report = report.infer_objects().rename_axis("feature")
     alarm, adjusted, *_ = multipletests(report["p_value"], alpha, method="holm")
@@ -252,7 +270,7 @@ def drift_report(
 
 def largest_psi(reference: pd.DataFrame, current: pd.DataFrame) -> float:
     """Return the largest PSI of a feature, as `drift_report` has it, without the tests."""
-    pair = _Pair(reference, current, None)
+    pair = _Pair(reference, current, [])
     n = pair.sizes[0]
     return max(_psi(np.unique(_bins(x, n), return_inverse=True)[1], n) for _, x in pair.features.items())
 
@@ -339,15 +357,14 @@ def classifier_two_sample(
 
     Raises ValueError for windows that cannot be compared, or with fewer rows or units than folds.
     """
-    pair = _Pair(reference, current, unit)
-    folds = whole("folds", folds, 2, min(pair.sizes))
-    if unit is not None:
-        whole("folds", folds, 2, pair.unit.max() + 1)
+    pair = _Pair(reference, current, [] if unit is None else [unit])
+    owners = None if unit is None else pair.units[0]
+    folds = whole("folds", folds, 2, min(pair.sizes) if owners is None else owners.max() + 1)
     table, levels = _as_numbers(pair)
-    model = LGBMClassifier(**TREES, random_state=seed)
+    model = LGBMClassifier(**TREES, random_state=whole("seed", seed))
     splitter = (StratifiedKFold if unit is None else GroupKFold)(folds, shuffle=True, random_state=seed)
     aucs, placement = [], np.empty(len(table))
-    for train, test in splitter.split(table, pair.is_current, pair.unit):
+    for train, test in splitter.split(table, pair.is_current, owners):
         if len(np.unique(pair.is_current[test])) < 2 or len(np.unique(pair.is_current[train])) < 2:
             raise ValueError("A fold holds rows of one window only: use fewer folds, or more units.")
         model.fit(table[train], pair.is_current[train], categorical_feature=levels)
@@ -355,11 +372,11 @@ def classifier_two_sample(
         aucs.append(roc_auc_score(pair.is_current[test], score))
         placement[test] = stats.rankdata(score) / len(test)
     n, m = pair.sizes
-    independent = np.sqrt((n + m + 1) / (12 * n * m))
-    clustered = 0.0 if unit is None else np.sqrt(pair.clustered_variance(placement))
-    null_sd = np.sqrt(2) * max(independent, clustered)
-    auc = float(np.mean(aucs))
-    return TwoSample(auc, float(null_sd), float(stats.norm.sf((auc - 0.5) / null_sd)))
+    variance = (n + m + 1) / (12 * n * m)
+    if owners is not None:
+        variance = max(variance, pair.clustered_variance(placement, owners))
+    auc, null_sd = float(np.mean(aucs)), float(np.sqrt(2 * variance))
+    return TwoSample(auc, null_sd, float(stats.norm.sf((auc - 0.5) / null_sd)))
 
 
 def _as_numbers(pair: _Pair) -> tuple[np.ndarray, list[int]]:
