@@ -36,18 +36,18 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from threadpoolctl import threadpool_limits
 
-from helpers.releases import Release, current, load_release
+from helpers.releases import Release, ReleaseError, current, load_release
 from helpers.request_log import ServedLog
 from helpers.request_path import POOL, Answer, Faults, RequestPath
 from helpers.simulator import REQUESTS_A_DAY
 from helpers.world import START
 
 HOST = "127.0.0.1"  # nobody but this machine
-LOG = "served.jsonl"
+LOG, RECOMMEND = "served.jsonl", "/recommend"
 POLL_SECONDS = 0.2  # between two looks at the pointer
 MOST_WAITING = 50  # requests; more would wait longer than anybody waits for them
 MOST_BYTES, BODY_SECONDS = 10_000, 5.0  # of a request's body
@@ -64,11 +64,19 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
+def _whole(value: Any) -> Any:
+    """7 for 7.0: JSON has one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
 class Ask(Strict):
     """A request for recommendations."""
 
-    user_id: int = Field(ge=0, lt=2**31)
-    k: int = Field(10, ge=1, le=POOL, description="how many videos, at most")
+    user_id: Whole = Field(ge=0, lt=2**31)
+    k: Whole = Field(10, ge=1, le=POOL, description="how many videos, at most")
 
 
 class Recommendations(BaseModel):
@@ -134,7 +142,12 @@ class Server:
         self.problem: str | None = "The service has just started."
         self.waiting, self.turn = 0, asyncio.Lock()
         self.registry = CollectorRegistry()
-        self.requests = Counter("requests", "Requests by status", ["status"], registry=self.registry)
+        self.requests = Counter(
+            "requests", "Requests for recommendations by status", ["status"], registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "request_seconds", "Time of such a request in here", registry=self.registry, buckets=BUCKETS
+        )
         self.answers = Counter(
             "answers", "Answers by what they stand on", ["policy", "profile"], registry=self.registry
         )
@@ -161,17 +174,21 @@ class Server:
         self.log.close()
 
     def _watch(self) -> None:
-        """Take over what is published; a release that cannot be loaded changes nothing."""
-        refused = None
+        """Take over what is published; a release that cannot be loaded changes nothing, and is tried once."""
+        tried = None
         while not self._stopped.wait(POLL_SECONDS):
-            version = None
             try:
                 version = current(self.directory)
-                if self.release is None or self.release.version != version != refused:
+            except ReleaseError as error:
+                tried, self.problem = None, str(error)
+                continue
+            if version != tried:
+                tried = version
+                try:
                     self._take_over(load_release(self.directory, version))
-                self.problem = None
-            except Exception as error:  # whatever is wrong with it, the old release serves on
-                self.problem, refused = str(error), version
+                    self.problem = None
+                except Exception as error:  # whatever is wrong with it, the old release serves on
+                    self.problem = str(error)
 
     def _take_over(self, release: Release) -> None:
         """Serve this release from the next request on."""
@@ -263,21 +280,23 @@ class Outcomes(Collector):
 # ---------------------------------------------------------------- around the application
 
 
-class SmallBodies:
-    """Refuses a body that is too large or too slow before anybody parses it, and counts the answers."""
+class Door:
+    """Refuses a body that is too large or too slow before anybody parses it; counts and times the answers."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], requests: Counter) -> None:
-        """Stand before `app`."""
-        self.app, self.requests = app, requests
+    def __init__(self, app: Callable[..., Awaitable[None]], server: Server) -> None:
+        """Stand before `app`, and keep the metrics of `server`."""
+        self.app, self.server = app, server
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Read the body, then let the application answer."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        start = time.perf_counter()
 
         async def counted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self.requests.labels(message["status"]).inc()
+            if message["type"] == "http.response.start" and scope["path"] == RECOMMEND:
+                self.server.requests.labels(message["status"]).inc()
+                self.server.request_seconds.observe(time.perf_counter() - start)
             await send(message)
 
         body = await _body(receive)
@@ -348,11 +367,11 @@ def create_app(directory: str | Path, chaos: bool = False) -> FastAPI:
 
     app = FastAPI(title="Video recommendations", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.server = server
-    app.add_middleware(SmallBodies, requests=server.requests)
+    app.add_middleware(Door, server=server)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_invalid_request)
 
-    @app.post("/recommend", responses=RESPONSES)
+    @app.post(RECOMMEND, responses=RESPONSES)
     async def recommend(ask: Ask) -> Recommendations:
         """Return videos for a user."""
         return await server.recommend(ask)
@@ -413,9 +432,13 @@ def listening(port: int) -> socket.socket:
     """Return a socket that listens on this machine; port 0 takes a free one. OSError: the port is taken."""
     # asyncio switches Nagle's algorithm off for sockets that say TCP; with it, an answer takes 40 ms more.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
-    listener.bind((HOST, port))
-    listener.listen(MOST_WAITING)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
+        listener.bind((HOST, port))
+        listener.listen(MOST_WAITING)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 

@@ -47,9 +47,11 @@ class Answer(NamedTuple):
     milliseconds: dict[str, float]
 
     def features(self) -> dict[str, list[float | None]]:
-        """Return what the ranker read, by name; None is missing."""
+        """Return what the ranker read of each video, by name; None is missing."""
         columns = zip(COLUMNS, self.table.T.tolist(), strict=True)
-        return {name: [None if x != x else x for x in values] for name, values in columns}
+        return {
+            name: [None if x != x else x for x in values] for name, values in columns if name != "position"
+        }
 
 
 @dataclass

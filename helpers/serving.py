@@ -8,6 +8,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -95,9 +96,10 @@ class Service:
         self._until(lambda health: health["status"] == "ready", START_SECONDS, "become ready")
 
     def _last_words(self) -> str:
-        """The last line that the process wrote about its end."""
-        lines = (self.directory / ERRORS).read_text(encoding="utf-8").strip().splitlines()
-        return f"It says: {lines[-1]}" if lines else "It says nothing."
+        """The error that the process wrote last."""
+        written = (self.directory / ERRORS).read_text(encoding="utf-8")
+        errors = re.findall(r"^[\w.]*(?:Error|Exception): .*$", written, re.MULTILINE)
+        return f"It says: {errors[-1]}" if errors else "It does not say why."
 
     def _until(self, reached: Any, seconds: float, what: str) -> None:
         end = time.monotonic() + seconds
