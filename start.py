@@ -4,6 +4,7 @@
   python start.py test [...]        run every test; what follows goes to pytest, for example: -k metrics
   python start.py notebooks [...]   run the notebooks again and save their outputs; all, or those named
   python start.py bench [...]       print the benchmark tables; all, or those named; options go to them
+  python start.py serve [...]       serve recommendations on this machine; a small release, or a directory
   python start.py setup             only set up
 
 Paths after a command start at the repository. Needs Python 3.11 or newer, and the network the first time.
@@ -263,12 +264,24 @@ def bench(arguments):
     return 0
 
 
+def serve(arguments):
+    """Serve recommendations on this machine until Ctrl-C."""
+    return run([PYTHON, "-m", "helpers.app"] + arguments)
+
+
 def setup(arguments):
     """Do nothing more than the set-up that every command begins with."""
     return 0
 
 
-COMMANDS = {"lab": lab, "test": test, "notebooks": notebooks, "bench": bench, "setup": setup}
+COMMANDS = {
+    "lab": lab,
+    "test": test,
+    "notebooks": notebooks,
+    "bench": bench,
+    "serve": serve,
+    "setup": setup,
+}
 
 
 def known_extras():

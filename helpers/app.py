@@ -1,17 +1,18 @@
 """The ASGI application of the service, and the process that runs it on this machine alone.
 
-    python -m helpers.app DIRECTORY [--port 8000]
+    python -m helpers.app [DIRECTORY] [--port 8000]
 
-One process serves one directory: it watches the pointer to the current release, reads the online store, and
-writes the log of what it served. Requests are answered one by one, in the order in which they came: in one
-process of Python two at a time would only wait for each other. Who would wait too long is told to come back.
+Without a directory it serves a small release of its own, which it builds the first time. One process serves
+one directory: it watches the pointer to the current release, reads the online store, and writes the log of
+what it served. Requests are answered one by one, in the order in which they came: in one process of Python
+two at a time would only wait for each other. Who would wait too long is told to come back.
 """
 
 import argparse
 import asyncio
 import gc
-import json
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -40,12 +41,24 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from threadpoolctl import threadpool_limits
 
-from helpers.releases import Release, ReleaseError, current, load_release
+from helpers.releases import (
+    Release,
+    ReleaseError,
+    build_release,
+    current,
+    fill_store,
+    history,
+    load_release,
+    publish,
+)
 from helpers.request_log import ServedLog
 from helpers.request_path import POOL, Answer, Faults, RequestPath
-from helpers.simulator import REQUESTS_A_DAY
+from helpers.simulator import REQUESTS_A_DAY, Platform, random_policy
 from helpers.world import START
 
+DEMO = Path(__file__).parents[1] / ".cache" / "service"
+EXAMPLE = """Try:
+curl {url}/recommend -H "content-type: application/json" -d '{{"user_id": 7, "k": 10}}'"""
 HOST = "127.0.0.1"  # nobody but this machine
 LOG, RECOMMEND = "served.jsonl", "/recommend"
 POLL_SECONDS = 0.2  # between two looks at the pointer
@@ -413,32 +426,57 @@ def create_app(directory: str | Path, chaos: bool = False) -> FastAPI:
 def main() -> None:
     """Serve a directory until Ctrl-C, or until whoever started this process is gone."""
     parser = argparse.ArgumentParser(description="Serve recommendations on this machine.")
-    parser.add_argument("directory", type=Path)
+    parser.add_argument("directory", type=Path, nargs="?", default=DEMO, help="holds a release and a store")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
     parser.add_argument("--chaos", action="store_true", help="let stages be broken on purpose")
     parser.add_argument("--while-stdin", action="store_true", help="stop when the standard input ends")
     asked = parser.parse_args()
+    try:
+        run(asked)
+    except (ReleaseError, OSError) as error:
+        sys.exit(str(error))
+
+
+def run(asked: argparse.Namespace) -> None:
+    """Serve as asked. Raises ReleaseError if nothing is published, OSError if the port is taken."""
+    if asked.directory == DEMO:
+        build_demo(DEMO)
+    current(asked.directory)
     with listening(asked.port) as listener, threadpool_limits(1):
         app = create_app(asked.directory, asked.chaos)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, ws="none"))
         url = f"http://{HOST}:{listener.getsockname()[1]}"
-        print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
         if asked.while_stdin:
+            print(url, flush=True)
             threading.Thread(target=_stop_with_stdin, args=[server], daemon=True).start()
+        else:
+            print(f"Serving {url}; Ctrl-C stops it. {EXAMPLE.format(url=url)}", flush=True)
         server.run(sockets=[listener])
 
 
+def build_demo(directory: Path) -> None:
+    """Build a small release from the simulator, unless the directory holds one already."""
+    if history(directory):
+        return
+    print("Building a small release: once, some seconds.", flush=True)
+    shutil.rmtree(directory, ignore_errors=True)  # what a build that was stopped left behind
+    platform = Platform(n_users=2_000, n_videos=2_000)
+    log = platform.simulate(random_policy(), 5)
+    fill_store(platform, log, directory)
+    publish(build_release(platform, log), directory)
+
+
 def listening(port: int) -> socket.socket:
-    """Return a socket that listens on this machine; port 0 takes a free one. OSError: the port is taken."""
+    """Return a socket that listens on this machine; port 0 takes a free one. OSError: it is taken."""
     # asyncio switches Nagle's algorithm off for sockets that say TCP; with it, an answer takes 40 ms more.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
         listener.bind((HOST, port))
         listener.listen(MOST_WAITING)
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise OSError(f"Port {port} cannot be had ({error}): choose another one with --port.") from error
     return listener
 
 

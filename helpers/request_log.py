@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from helpers.simulator import IMPRESSION_LOG
 
 SYNC_SECONDS = 1.0
-LOCK_SECONDS = 5.0  # to wait for a process that is just ending
+LOCK_SECONDS = 2.0  # to wait for a process that is just ending
 OUTCOMES = ("clicked", "watch_seconds", "liked", "dismissed")
 SERVED_TYPES = {
     "timestamp": "datetime64[us]",

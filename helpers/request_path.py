@@ -20,7 +20,7 @@ from helpers.simulator import score_policy
 from helpers.two_stage import Guard, best
 
 STAGES = ("store", "index", "ranker")
-TIMEOUT_MS = {"store": 20.0, "index": 20.0, "ranker": 30.0}
+TIMEOUT_MS = {"store": 50.0, "index": 50.0, "ranker": 50.0}
 WARM_UP_MS = 30_000.0  # the first call of a stage opens files
 POOL, CREATOR_CAP = 50, 2  # videos that the policy orders, and of one creator among them
 POLICIES = {  # of the candidates and of their order

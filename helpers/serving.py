@@ -6,13 +6,12 @@
 `releases` makes what it serves, `app` is what runs in the process, `load` puts it under load.
 """
 
-import json
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -92,7 +91,7 @@ class Service:
         line = self._process.stdout.readline()
         if not line:
             raise ServiceError(f"The service did not start. {self._last_words()}")
-        self.url = json.loads(line)["url"]
+        self.url = line.strip()
         self._until(lambda health: health["status"] == "ready", START_SECONDS, "become ready")
 
     def _last_words(self) -> str:
@@ -101,7 +100,7 @@ class Service:
         errors = re.findall(r"^[\w.]*(?:Error|Exception): .*$", written, re.MULTILINE)
         return f"It says: {errors[-1]}" if errors else "It does not say why."
 
-    def _until(self, reached: Any, seconds: float, what: str) -> None:
+    def _until(self, reached: Callable[[dict[str, Any]], bool], seconds: float, what: str) -> None:
         end = time.monotonic() + seconds
         while not reached(health := self.health()):
             if self._process.poll() is not None:
@@ -166,10 +165,14 @@ class Service:
         self._until(lambda health: health["model_version"] == version, seconds, f"serve {version!r}")
 
     def metrics(self) -> pd.DataFrame:
-        """Return the metrics: a row a sample, with its name, labels (such as "stage=store") and value."""
+        """Return the metrics, a row a sample: its name, labels such as "outcome=late, stage=store", value."""
         families = text_string_to_metric_families(self._ask("GET", "/metrics").text)
         rows = [
-            (sample.name, ", ".join(f"{name}={label}" for name, label in sample.labels.items()), sample.value)
+            (
+                sample.name,
+                ", ".join(f"{name}={label}" for name, label in sorted(sample.labels.items())),
+                sample.value,
+            )
             for family in families
             for sample in family.samples
         ]

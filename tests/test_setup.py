@@ -520,6 +520,11 @@ def test_options_go_to_the_benchmark(start, folder, calls):
     assert calls[-1][0][2:] == ["--sizes", "1e8"]
 
 
+def test_serve_starts_the_application(start, calls):
+    assert start.main(["serve", "somewhere", "--port", "8001"]) == 0
+    assert calls == [([start.PYTHON, "-m", "helpers.app", "somewhere", "--port", "8001"], {})]
+
+
 # A shell that starts a job in the background has it ignore Ctrl-C, and every child inherits that; a terminal
 # does not.
 RUN = """
