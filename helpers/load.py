@@ -61,7 +61,7 @@ def open_loop(
     _check(rate=rate, seconds=seconds)
     rng = np.random.default_rng(seed)
     due = np.cumsum(rng.exponential(1 / rate, whole("rate times seconds", round(rate * seconds), 1)))
-    bodies = _bodies(rng.choice(np.asarray(users), len(due)), k)
+    bodies = _bodies(rng.choice(_ids(users), len(due)), k)
 
     async def run(client: "_Client") -> list[_Sent]:
         tasks = []
@@ -88,17 +88,17 @@ def closed_loop(
     A request is due when it is sent. Raises ValueError for no client, or seconds that are not above 0.
     """
     _check(seconds=seconds)
-    users = np.asarray(users)
+    ids, clients = _ids(users), whole("clients", clients, 1)
 
     async def one(client: "_Client", number: int) -> list[_Sent]:
         rng, sent = np.random.default_rng([seed, number]), []
         while client.now() < seconds:
-            (body,) = _bodies(rng.choice(users, 1), k)
+            (body,) = _bodies(rng.choice(ids, 1), k)
             sent.append(await client.ask(body))
         return sent
 
     async def run(client: "_Client") -> list[_Sent]:
-        found = await asyncio.gather(*(one(client, i) for i in range(whole("clients", clients, 1))))
+        found = await asyncio.gather(*(one(client, number) for number in range(clients)))
         return sorted(chain.from_iterable(found))
 
     return _measured(url, run, during or {})
@@ -126,6 +126,13 @@ def _check(**values: float) -> None:
             raise ValueError(f"{name} must be a finite number above 0, not {value!r}: change it.")
 
 
+def _ids(users: ArrayLike) -> np.ndarray:
+    ids = np.asarray(users)
+    if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
+        raise ValueError(f"users must hold at least one id, whole numbers in one flat array, not {users!r}.")
+    return ids
+
+
 def _bodies(users: Sequence[int], k: int) -> list[bytes]:
     return [json.dumps({"user_id": int(user), "k": k}).encode() for user in users]
 
@@ -140,9 +147,11 @@ def _measured(
     async def both() -> list[_Sent]:
         client = _Client(url)
         others = [asyncio.create_task(client.later(moment, action)) for moment, action in during.items()]
-        sent = await run(client)
-        await asyncio.gather(*others)
-        client.close()
+        try:
+            sent = await run(client)
+            await asyncio.gather(*others)
+        finally:
+            await client.close()
         return sent
 
     table = pd.DataFrame(_in_a_thread(both()), columns=_Sent._fields)
@@ -170,6 +179,8 @@ class _Client:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
+        if not (parts.hostname and parts.port):
+            raise ValueError(f"url must be an address with a port, as service.url is, not {url!r}.")
         self.host, self.port = parts.hostname, parts.port
         self.free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self.start = time.perf_counter()
@@ -214,7 +225,8 @@ class _Client:
         self.free.append(connection)
         return int(head.split(maxsplit=2)[1]), answer
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connections."""
         for _, writer in self.free:
             writer.close()
+        await asyncio.gather(*(writer.wait_closed() for _, writer in self.free), return_exceptions=True)
