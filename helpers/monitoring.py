@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, StratifiedKFold
-from statsmodels.stats.multitest import multipletests
+from sklearn.utils.validation import check_consistent_length
 from statsmodels.stats.rates import confint_poisson
 
 from helpers.metrics import (
@@ -188,11 +188,16 @@ def _bins(values: pd.Series, reference_rows: int) -> np.ndarray:
     missing = values.isna().to_numpy()
     if _is_number(values):
         known = values[:reference_rows].dropna()
-        inner = np.unique(np.quantile(known, np.linspace(0.1, 0.9, 9))) if len(known) else np.zeros(0)
-        codes = np.searchsorted(inner, values, side="right")
+        codes = np.searchsorted(_edges(known) if len(known) else [], values, side="right")
     else:
         codes = _levels(values, reference_rows)
     return np.where(missing, codes[~missing].max(initial=-1) + 1, codes)
+
+
+def _edges(reference: pd.Series) -> np.ndarray:
+    """The deciles; a value that is several of them, as 0 often is, has a bin of its own."""
+    deciles, times = np.unique(np.quantile(reference, np.linspace(0.1, 0.9, 9)), return_counts=True)
+    return np.union1d(deciles, np.nextafter(deciles[times > 1], np.inf))
 
 
 def _levels(values: pd.Series, reference_rows: int) -> np.ndarray:
@@ -263,9 +268,16 @@ def drift_report(
     pair = _Pair(reference, current, units)
     report = pd.DataFrame({name: _feature_drift(x, pair, alpha) for name, x in pair.features.items()}).T
     report = report.infer_objects().rename_axis("feature")
-    alarm, adjusted, *_ = multipletests(report["p_value"], alpha, method="holm")
-    report = report.assign(p_adjusted=adjusted, alarm=alarm)
+    adjusted = _holm(report["p_value"].to_numpy(float))
+    report = report.assign(p_adjusted=adjusted, alarm=adjusted <= alpha)
     return report.sort_values("psi", ascending=False, kind="stable")
+
+
+def _holm(p_values: np.ndarray) -> np.ndarray:
+    """P-values for all at once (Holm 1979). That of statsmodels collects all garbage in each call."""
+    order = np.argsort(p_values)
+    adjusted = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1))
+    return np.minimum(adjusted, 1)[np.argsort(order)]
 
 
 def largest_psi(reference: pd.DataFrame, current: pd.DataFrame) -> float:
@@ -407,6 +419,7 @@ def calibration_by_segment(
     Assumes labels that are complete: positives that have not arrived yet look like a model that predicts too
     many. Raises ValueError for labels other than 0 and 1, missing values, or a segment that expects nothing.
     """
+    check_consistent_length(y_true, y_prob, segment, unit)
     table = calibration_by_slice(y_true, y_prob, segment).rename_axis("segment")
     rows = pd.DataFrame({"segment": segment, "y": np.asarray(y_true), "p": np.asarray(y_prob)})
     rows["unit"] = np.arange(len(rows)) if unit is None else np.asarray(unit)
