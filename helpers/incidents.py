@@ -4,9 +4,10 @@ A room hides one fault out of `FAULTS`. The learner reads the page, buys evidenc
 fault. All evidence is computed from the log of a platform on which that fault really happened.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,8 @@ FAULTS = {
     "version_mismatch": "serving: user vectors of one version meet an index of another",
     "traffic_drop": "serving: the clients of one country cannot reach the platform",
 }
+DAMAGE = {"unit_change": 1.0, "duplicate_events": 0.35, "late_events": 0.8}  # share of the rows
+SHIFT_OF = {"covariate_shift": "covariate", "concept_shift": "concept"}
 COSTS = {"quality": 3, "dashboard": 2, "slice_by": 4, "drift": 6, "parity": 10, "replay": 10, "labels": 20}
 WRONG, HOUR = 30, 60  # minutes: lost by acting on a wrong diagnosis; more than a good strategy for 0 points
 METRICS = ("impressions", "users", "clicks per impression", "mean score", "hours to arrive")
@@ -66,11 +69,9 @@ class _Evidence(NamedTuple):
         return "the evidence"
 
 
-def _damage(fault: str, events: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+def _damaged(fault: str, events: pd.DataFrame, seed: int) -> pd.DataFrame:
     """What the pipeline writes of a day's events."""
-    seed = int(rng.integers(2**31))
-    strength = {"unit_change": 1.0, "duplicate_events": 0.35, "late_events": 0.8}
-    written = inject(events, fault, strength[fault], seed) if fault in strength else events
+    written = inject(events, fault, DAMAGE[fault], seed) if fault in DAMAGE else events
     return written if "arrived_at" in written else written.assign(arrived_at=written["timestamp"])
 
 
@@ -80,69 +81,82 @@ def _midnight(day: int) -> pd.Timestamp:
 
 
 class _System:
-    """The platform as it runs, day after day; from `onset` on with the fault."""
+    """The platform as it runs, day after day; nothing is wrong until a fault strikes."""
 
-    def __init__(self, fault: str, seed: int) -> None:
-        self.fault, self.rng = fault, np.random.default_rng([seed, 1])
-        self.onset = int(self.rng.integers(QUIET_DAYS.stop, QUIET_DAYS.stop + 2))
+    def __init__(self, seed: int) -> None:
+        self.seed, self.fault = seed, ""
+        rng = np.random.default_rng([seed, 1])
+        self.onset = int(rng.integers(QUIET_DAYS.stop, QUIET_DAYS.stop + 2))
         sizes = {"n_users": 1500, "n_videos": 500, "n_topics": 8, "n_candidates": 16, "n_slots": 5}
-        self.platform = Platform(**sizes, days=LAST_DAY + 1, seed=seed)
-        kind = fault.removesuffix("_shift")
-        self.world = self.platform.shifted(kind, 0.9, self.onset) if kind != fault else self.platform
-        self.index = np.roll(np.arange(self.platform.n_topics), 1 + self.rng.integers(3))
-        self.lost = self.rng.choice(["US", "BR", "IN"])
+        self.platform = self.world = Platform(**sizes, days=LAST_DAY + 1, seed=seed)
+        self.index = np.roll(np.arange(self.platform.n_topics), 1 + rng.integers(3))
+        self.lost = rng.choice(["US", "BR", "IN"])
         self.events: list[pd.DataFrame] = []
         self.stored: list[pd.DataFrame] = []
         self.served: list[pd.DataFrame] = []
 
-    def run(self) -> _Evidence:
-        """Collect random slates, train, rank by that, train on it, and serve until today."""
+    def run_until_onset(self) -> Self:
+        """Collect random slates, train, rank by that, train on it, and serve."""
         for day in range(FIRST_DAY):
             self._write(day, random_policy())
-        model = self._trained([FIRST_DAY - 2, FIRST_DAY - 1])
+        self.model = self._trained([FIRST_DAY - 2, FIRST_DAY - 1])
         for day in range(FIRST_DAY, RELEASE_DAY):
-            self._serve(day, model)
-        model = self._trained([RELEASE_DAY - 2, RELEASE_DAY - 1])
+            self._serve(day)
+        self.model = self._trained([RELEASE_DAY - 2, RELEASE_DAY - 1])
         self.served.clear()
-        for day in range(RELEASE_DAY, LAST_DAY + 1):
-            self._serve(day, model)
-        tables = (pd.concat(parts, ignore_index=True) for parts in (self.events, self.stored, self.served))
-        return _Evidence(self.platform, model, *tables)
+        for day in range(RELEASE_DAY, self.onset):
+            self._serve(day)
+        return self
+
+    def struck(self, fault: str) -> _Evidence:
+        """Go on until today with a fault; this system stays as it is."""
+        system = copy.copy(self)
+        system.fault = fault
+        system.events, system.stored, system.served = [*self.events], [*self.stored], [*self.served]
+        if fault in SHIFT_OF:
+            system.world = self.platform.shifted(SHIFT_OF[fault], 0.9, self.onset)
+        for day in range(self.onset, LAST_DAY + 1):
+            system._serve(day)
+        logs = (system.events, system.stored, system.served)
+        return _Evidence(self.platform, self.model, *(pd.concat(log, ignore_index=True) for log in logs))
 
     def _trained(self, days: list[int]) -> ClickModel:
         return ClickModel(self.platform, pd.concat(self.events, ignore_index=True), days, memory=MEMORY)
 
-    def _hit(self, day: int, *faults: str) -> bool:
-        return day >= self.onset and self.fault in faults
-
-    def _serve(self, day: int, model: ClickModel) -> None:
+    def _serve(self, day: int) -> None:
         """Rank that day's requests with the store and the index as they are."""
         log = pd.concat(self.stored, ignore_index=True)
-        morning = FIRST_DAY if self._hit(day, "stale_snapshot") else day
+        morning = FIRST_DAY if self.fault == "stale_snapshot" else day
         known = log[log["arrived_at"] < _midnight(morning - 1)]
         stored = count_rates(self.platform, last_days(known, morning, MEMORY))
-        index = self.index if self._hit(day, "version_mismatch") else None
-        events = self._write(day, model.policy(stored, EXPLORED, index=index))
+        index = self.index if self.fault == "version_mismatch" else None
+        events = self._write(day, self.model.policy(stored, EXPLORED, index=index))
         ranked = impression_features(self.platform, stored, events, index)
         logged = impression_features(self.platform, stored, events)
-        self.served.append(logged.assign(score=model.score(ranked), **{key: events[key] for key in KEYS}))
+        score = self.model.score(ranked)
+        self.served.append(logged.assign(score=score, **{key: events[key] for key in KEYS}))
 
     def _write(self, day: int, policy: Policy) -> pd.DataFrame:
         """Let that day's users react, and return and store what came of it."""
         events = self.world.simulate(policy, range(day, day + 1))
-        if self._hit(day, "traffic_drop"):
+        if self.fault == "traffic_drop":
             country = self.platform.users["country"].to_numpy()[events["user_id"]]
             events = events[country != self.lost].reset_index(drop=True)
-        fault = self.fault if day >= self.onset else ""
         self.events.append(events)
-        self.stored.append(_damage(fault, events, self.rng))
+        self.stored.append(_damaged(self.fault, events, seed=self.seed + day))
         return events
+
+
+@lru_cache(maxsize=2)
+def _quiet_system(seed: int) -> _System:
+    """What all rooms of a seed have in common."""
+    return _System(seed).run_until_onset()
 
 
 @lru_cache(maxsize=8)
 def _evidence(fault: str, seed: int) -> _Evidence:
     """The evidence of a room; every query of the same room reads the same."""
-    return _System(fault, seed).run()
+    return _quiet_system(seed).struck(fault)
 
 
 # ---------------------------------------------------------------- the room
@@ -383,8 +397,9 @@ Check = Callable[[IncidentRoom], bool]
 
 
 def _one_segment(room: IncidentRoom, segment: str, grew: bool) -> bool:
-    """Whether one segment alone more than doubled, or fell below a third."""
-    ratio = room.slice_by(segment)["ratio"]
+    """Whether a segment that is more than a twentieth of all more than doubled, or fell below a third."""
+    table = room.slice_by(segment)
+    ratio = table["ratio"][table.max(axis=1) > table.sum().max() / 20]
     return bool(ratio.max() > 2) if grew else bool(ratio.min() < 1 / 3)
 
 

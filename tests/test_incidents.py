@@ -1,0 +1,214 @@
+"""The incident room: each fault leaves traces, evidence is paid once, nothing tells before it is over."""
+
+import pandas as pd
+import pytest
+
+from helpers import incidents as i
+
+SEED = 1
+
+
+@pytest.fixture(scope="module")
+def found():
+    """What each fault leaves behind, bought in one room each."""
+    return {fault: bought(i.IncidentRoom(SEED, fault)) for fault in i.FAULTS}
+
+
+def bought(room):
+    evidence = {
+        "page": room.page,
+        "quality": room.quality(),
+        "drift": room.drift(),
+        "parity": room.parity().set_index("feature")["share"],
+        "replay": room.replay(),
+        "labels": room.labels(),
+    }
+    evidence |= {metric: room.dashboard(metric) for metric in i.METRICS}
+    evidence |= {segment: room.slice_by(segment)["ratio"] for segment in i.SEGMENTS}
+    return evidence | {"cost": room.cost}
+
+
+@pytest.fixture
+def room(found):
+    """An open room with a fault that the fixture above has already computed."""
+    return i.IncidentRoom(SEED, "traffic_drop")
+
+
+def only(found, holds):
+    """The faults whose evidence holds something."""
+    return {fault for fault, evidence in found.items() if holds(evidence)}
+
+
+# ---------------------------------------------------------------- the traces
+
+
+def test_on_the_quiet_days_all_rooms_of_a_seed_are_alike(found):
+    first, *others = found.values()
+    for other in others:
+        for metric in i.METRICS:
+            pd.testing.assert_series_equal(first[metric].loc[:16], other[metric].loc[:16])
+        pd.testing.assert_series_equal(first["quality"]["quiet"], other["quality"]["quiet"])
+        pd.testing.assert_frame_equal(first["labels"].loc[["quiet"]], other["labels"].loc[["quiet"]])
+
+
+def test_the_quality_checks_find_what_breaks_a_rule_of_the_log(found):
+    def today(rule):
+        return only(found, lambda evidence: evidence["quality"].loc[rule, "today"] > 0)
+
+    assert today("repeats an event") == {"duplicate_events"}
+    assert today("watch_seconds out of range") == {"unit_change"}
+    assert today("value missing") == today("position out of range") == set()
+
+
+def test_the_dashboards_move_where_they_should(found):
+    def last(metric, fault):
+        series = found[fault][metric]
+        return series.loc[18:].mean() / series.loc[:16].mean()
+
+    assert only(found, lambda e: e["hours to arrive"].iloc[-1] > 0) == {"late_events"}
+    assert only(found, lambda e: e["users"].loc[20] > 1.2 * e["users"].loc[16]) == {"covariate_shift"}
+    assert only(found, lambda e: e["users"].loc[20] < 0.9 * e["users"].loc[16]) == {"traffic_drop"}
+    assert last("impressions", "duplicate_events") > 1.2 and last("users", "duplicate_events") < 1.1
+    assert last("mean score", "unit_change") < 0.5
+    assert last("clicks per impression", "concept_shift") < 0.85
+
+
+def test_the_slices_name_the_audience(found):
+    assert only(found, lambda e: e["age_band"].max() > 10) == {"covariate_shift"}
+    assert only(found, lambda e: e["country"].min() == 0) == {"traffic_drop"}
+    assert found["covariate_shift"]["age_band"].idxmax() == "13-17"
+
+
+def test_only_parity_sees_that_served_features_are_not_those_of_the_events(found):
+    disagreeing = {"unit_change", "duplicate_events", "late_events", "stale_snapshot"}
+    assert only(found, lambda e: e["parity"].max() > 0.1) == disagreeing
+    assert only(found, lambda e: (e["parity"] > 0.5).sum() > 2) >= {"stale_snapshot"}
+    assert only(found, lambda e: e["parity"].max() == 0) == set(i.FAULTS) - disagreeing
+    unit = found["unit_change"]["parity"]
+    assert unit["video_watch_seconds"] > 0.9 and unit.drop("video_watch_seconds").max() == 0
+
+
+def test_only_a_replay_sees_an_index_of_another_version(found):
+    assert only(found, lambda e: e["replay"]["different"] > 0) == {"version_mismatch"}
+    assert found["version_mismatch"]["replay"]["largest"] > 0.05
+    assert found["stale_snapshot"]["replay"]["rows"] == i.PARITY_ROWS
+
+
+def test_the_drift_report_finds_the_audience_and_the_store_and_not_the_tastes(found):
+    def alarms(fault):
+        return set(found[fault]["drift"].query("alarm").index)
+
+    assert alarms("covariate_shift") - {"score"} == {"age_band"}
+    assert alarms("traffic_drop") == {"country"}
+    assert "video_watch_seconds" in alarms("unit_change") and "video_ctr" in alarms("stale_snapshot")
+    assert not alarms("concept_shift") & {*i.CONTEXT}
+
+
+def test_the_labels_show_the_harm(found):
+    def auc_lost(evidence):
+        return evidence["labels"]["auc"]["quiet"] - evidence["labels"]["auc"]["today"]
+
+    assert auc_lost(found["concept_shift"]) > 0.05
+    assert max(auc_lost(found[fault]) for fault in ("covariate_shift", "traffic_drop")) < 0.03
+    assert not any(evidence["labels"].alarm["quiet"] for evidence in found.values())
+    assert found["unit_change"]["labels"].alarm["today"]
+
+
+# ---------------------------------------------------------------- the room
+
+
+@pytest.mark.parametrize("fault", i.FAULTS)
+def test_a_good_strategy_names_the_fault_at_a_tenth_of_all_evidence(found, fault):
+    room = i.IncidentRoom(SEED, fault)
+    assert i.good_strategy(room) == [fault]
+    assert room.solved and room.cost <= 10
+    assert room.grade() == (room.cost, room.cost, 1.0)
+
+
+def test_all_evidence_costs_what_the_price_list_says(found):
+    per = {"dashboard": len(i.METRICS), "slice_by": len(i.SEGMENTS)}
+    assert {evidence["cost"] for evidence in found.values()} == {
+        sum(cost * per.get(query, 1) for query, cost in i.COSTS.items())
+    }
+
+
+def test_the_same_question_is_paid_once_and_answered_alike(room):
+    assert room.cost == 0
+    first = room.slice_by("country")
+    pd.testing.assert_frame_equal(first, room.slice_by("country"))
+    assert room.cost == 4
+    room.slice_by("device")
+    room.dashboard("users")
+    assert room.cost == 10
+    assert list(room.asked) == ["slice_by country", "slice_by device", "dashboard users"]
+
+
+def test_nothing_tells_the_fault_before_it_is_named(found, room):
+    room.quality()
+    shown = f"{room!r} {room.page} {room.asked} {room._found!r}"
+    assert not any(fault in shown or text in shown for fault, text in i.FAULTS.items())
+    assert "3 minutes, open" in repr(room)
+    with pytest.raises(ValueError, match="still open"):
+        room.grade()
+
+
+def test_a_wrong_diagnosis_costs_half_an_hour_once_and_the_right_one_ends_it(room):
+    assert "not it. 30 minutes" in room.diagnose("late_events")
+    room.diagnose("late_events")
+    assert room.cost == 30 and not room.solved
+    assert "right, after 30 minutes" in room.diagnose("traffic_drop")
+    assert room.solved and i.FAULTS["traffic_drop"] in room.diagnose("traffic_drop")
+    room.labels()
+    assert room.cost == 30, "after the end all evidence is free"
+    assert room.grade() == (30, 2, pytest.approx(1 - 28 / 60))
+
+
+def test_who_gives_up_is_told_and_gets_no_point(room):
+    assert room.give_up() == f"It was traffic_drop: {i.FAULTS['traffic_drop']}."
+    assert room.solved and room.cost == 240 and room.grade().points == 0
+    room.give_up()
+    assert room.cost == 240
+
+
+def test_a_strategy_that_was_wrong_checks_all_other_faults_in_turn(found, monkeypatch):
+    monkeypatch.setattr(i, "SUSPECTS", {"": ("unit_change", "late_events")})
+    room = i.IncidentRoom(SEED, "concept_shift")
+    assert i.good_strategy(room) == ["late_events", "concept_shift"]
+    assert list(room.asked) == [
+        "quality",
+        "diagnose late_events",
+        "slice_by age_band",
+        "slice_by country",
+        "replay",
+        "parity",
+    ]
+
+
+def test_each_fault_is_drawn_by_some_seed(monkeypatch):
+    monkeypatch.setattr(i.IncidentRoom, "_page", lambda room: "")
+    drawn = [i.IncidentRoom(seed)._fault for seed in range(60)]
+    assert set(drawn) == set(i.FAULTS)
+    assert drawn == [i.IncidentRoom(seed)._fault for seed in range(60)]
+
+
+def test_the_price_list_and_the_checks_name_all_there_is():
+    queries = {name for name in i.COSTS if callable(getattr(i.IncidentRoom, name))}
+    assert queries == set(i.COSTS)
+    assert set(i.CHECKS) == set(i.FAULTS)
+    assert sorted(fault for suspects in i.SUSPECTS.values() for fault in suspects) == sorted(i.FAULTS)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda room: room.dashboard("revenue"), "metric must be one of"),
+        (lambda room: room.slice_by("user_id"), "segment must be one of"),
+        (lambda room: room.diagnose("gremlins"), "fault must be one of"),
+        (lambda room: i.IncidentRoom(-1), "seed must be"),
+        (lambda room: i.IncidentRoom(0, "gremlins"), "fault must be one of"),
+    ],
+)
+def test_what_does_not_exist_cannot_be_asked(room, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(room)
+    assert room.cost == 0
