@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit, softmax
+from scipy.stats import chisquare, norm
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, roc_auc_score
 
 from helpers.capacity import units
 from helpers.exercises import (
@@ -17,13 +18,15 @@ from helpers.exercises import (
     architecture,
     clarification_and_metrics,
     data_and_features,
+    deployment_and_monitoring,
     model,
     reveal,
 )
 from helpers.features import parity
-from helpers.metrics import mean_interval
+from helpers.metrics import calibration_ratio, mean_interval
+from helpers.monitoring import best_period, classifier_two_sample, largest_psi, retraining_cost, threshold_for
 
-MODULES = (clarification_and_metrics, architecture, data_and_features, model)
+MODULES = (clarification_and_metrics, architecture, data_and_features, model, deployment_and_monitoring)
 EXERCISES = [exercise for module in MODULES for exercise in module.ALL]
 MISTAKES = [(exercise, mistake) for exercise in EXERCISES for mistake in exercise.mistakes]
 
@@ -206,7 +209,89 @@ def value_of(heads, factor, weights):
     ]
 
 
+def own_worker(intended, duration):
+    return [(sent + work) - sent for sent, work in zip(intended, duration, strict=True)]
+
+
+def always_at_work(intended, duration):
+    ends, free = [], intended[0]
+    for work in duration:
+        free += work
+        ends.append(free)
+    return np.array(ends) - intended
+
+
+def split_alarm(level, planned=lambda arms, shares: [shares[arm] for arm in arms], column="users"):
+    def answer(counts, shares):
+        expected = counts[column].sum() * np.array(planned(counts.index, shares))
+        return chisquare(counts[column], expected).pvalue <= level
+
+    return answer
+
+
+def first_day(reached, p_values, planned_day):
+    return next((day for day in p_values.index if day <= planned_day and reached(day)), planned_day)
+
+
+def period_and_cost(period, cost):
+    return lambda *costs: {"cost_per_day": cost(period(*costs), *costs), "period_days": period(*costs)}
+
+
 WRITTEN_OTHERWISE = [
+    (deployment_and_monitoring.open_loop, "durations", own_worker),
+    (deployment_and_monitoring.open_loop, "never idle", always_at_work),
+    (deployment_and_monitoring.sample_ratio, "level", split_alarm(0.05)),
+    (
+        deployment_and_monitoring.sample_ratio,
+        "equal split",
+        split_alarm(0.0005, lambda arms, shares: [1 / len(arms)] * len(arms)),
+    ),
+    (
+        deployment_and_monitoring.sample_ratio,
+        "by place",
+        split_alarm(0.0005, lambda arms, shares: list(shares.values())),
+    ),
+    (deployment_and_monitoring.sample_ratio, "converted users", split_alarm(0.0005, column="converted")),
+    (
+        deployment_and_monitoring.sample_ratio,
+        "never",
+        lambda c, s: chisquare(c["users"] / c["users"].sum(), [s[arm] for arm in c.index]).pvalue < 0.0005,
+    ),
+    (
+        deployment_and_monitoring.peeking,
+        "first below .05",
+        lambda p, b, last: first_day(lambda day: p[day] < 0.05, p, last),
+    ),
+    (
+        deployment_and_monitoring.peeking,
+        "first above",
+        lambda p, b, last: first_day(lambda day: p[day] > b[day], p, last),
+    ),
+    (
+        deployment_and_monitoring.alert_threshold,
+        "fixed quantile",
+        lambda h, pages, alarms: h.loc[~h["incident"], "value"].quantile(0.95),
+    ),
+    (
+        deployment_and_monitoring.alert_threshold,
+        "all days",
+        lambda h, pages, alarms: h["value"].quantile(1 - pages / 7 / alarms),
+    ),
+    (
+        deployment_and_monitoring.alert_threshold,
+        "interpolated",
+        lambda h, pages, alarms: h[~h["incident"]]["value"].quantile(1 - pages / 7 / alarms),
+    ),
+    (
+        deployment_and_monitoring.retraining_period,
+        "no 2",
+        period_and_cost(lambda c, v, d: (c / v / d) ** 0.5, lambda t, c, v, d: c / t + v * d * t),
+    ),
+    (
+        deployment_and_monitoring.retraining_period,
+        "worst day",
+        period_and_cost(best_period, lambda t, c, v, d: c / t + v * d * t),
+    ),
     (model.log_q, "not corrected", lambda s, c: -np.log(np.diag(softmax(s, axis=1))).mean()),
     (
         model.log_q,
@@ -421,6 +506,26 @@ def cheapest_by_resampling(scores, costs, budget_ms):
     return min(near, key=costs["ms"].get)
 
 
+def work_ahead(intended, duration):
+    latencies, backlog, before = [], 0.0, intended[0]
+    for sent, work in zip(intended, duration, strict=True):
+        backlog = max(backlog - (sent - before), 0) + work
+        latencies.append(backlog)
+        before = sent
+    return pd.Series(latencies)
+
+
+def by_rank(history, pages_per_week, alarms):
+    quiet = history.loc[~history["incident"], "value"]
+    return threshold_for(pd.DataFrame(dict.fromkeys(range(alarms), quiet)), pages_per_week)[0]
+
+
+def by_search(*costs):
+    periods = np.geomspace(0.01, 1000, 20_000)
+    cost = retraining_cost(periods, *costs)
+    return {"period_days": periods[cost.argmin()], "cost_per_day": cost.min()}
+
+
 @pytest.mark.parametrize(
     ("exercise", "answer"),
     [
@@ -437,6 +542,14 @@ def cheapest_by_resampling(scores, costs, budget_ms):
             lambda heads, observed, weights: value_of(heads, observed / heads.mean(), weights),
         ),
         (model.pick_model, cheapest_by_resampling),
+        (deployment_and_monitoring.open_loop, work_ahead),
+        (deployment_and_monitoring.sample_ratio, split_alarm(0.0005)),
+        (
+            deployment_and_monitoring.peeking,
+            lambda p, b, last: first_day(lambda day: p[day] <= b[day], p, last),
+        ),
+        (deployment_and_monitoring.alert_threshold, by_rank),
+        (deployment_and_monitoring.retraining_period, by_search),
     ],
 )
 def test_another_way_to_the_right_answer_is_right(exercise, answer):
@@ -540,6 +653,144 @@ def test_a_release_that_scales_a_head_changes_no_value(factors):
     np.testing.assert_allclose(value(heads * factors, observed, weights), value(heads, observed, weights))
 
 
+def test_each_choice_of_notebook_05_is_one_of_those_that_its_cell_shows():
+    module = deployment_and_monitoring
+    assert set(module.fallback_order.solved().values()) < set(module.RUNGS)
+    assert set(module.which_detector.solved().values()) < set(module.DETECTORS)
+    assert set(module.read_experiment.solved().values()) == set(module.DECISIONS)
+    assert set(module.release_gates.solved().values()) < {"pass", *module.GATES}
+
+
+@given(st.lists(st.tuples(st.floats(0, 50), st.floats(0.1, 50)), min_size=1, max_size=20))
+def test_a_user_waits_for_all_who_came_before_and_are_not_served(requests):
+    gaps, durations = map(np.array, zip(*requests, strict=True))
+    intended = np.cumsum(gaps)
+    latency = np.array(deployment_and_monitoring.open_loop.solved()(intended, durations))
+    for i, sent in enumerate(intended):
+        busy_since = [durations[j : i + 1].sum() + intended[j] - sent for j in range(i + 1)]
+        assert latency[i] == pytest.approx(max(busy_since))
+
+
+def test_each_gate_but_one_is_the_first_to_stop_one_candidate():
+    module = deployment_and_monitoring
+    first = list(module.release_gates.solved().values())
+    assert sorted(first) == sorted(["pass", *set(module.GATES) - {"schema"}])
+    failed = {
+        name: [g for g, stops in module._STOPS.items() if stops(c)]
+        for name, c in module.CANDIDATES.iterrows()
+    }
+    assert failed.pop("B") == ["parity", "calibration"]
+    assert all(len(gates) <= 1 for gates in failed.values())
+
+
+def test_the_release_that_passes_has_the_lowest_metric():
+    module = deployment_and_monitoring
+    middle = module.CANDIDATES[["metric_low", "metric_high"]].mean(axis=1)
+    assert module.release_gates.solved()[middle.idxmin()] == "pass"
+
+
+def test_a_missing_column_stops_a_release_first():
+    candidate = deployment_and_monitoring.CANDIDATES.loc["B"].copy()
+    candidate["schema_ok"] = False
+    assert deployment_and_monitoring._first_gate(candidate) == "schema"
+
+
+def test_only_the_boundary_keeps_the_false_alarms_of_many_looks_at_five_in_a_hundred():
+    exercise, (_, boundary, last) = deployment_and_monitoring.peeking, deployment_and_monitoring.LOOKS[0]
+    naive = next(m.example for m in exercise.mistakes if m.name == "first below .05")
+    walks = np.random.default_rng(0).normal(size=(1000, last)).cumsum(axis=1)
+    p_values = 2 * norm.sf(np.abs(walks) / np.sqrt(np.arange(1, last + 1)))
+    found = {"right": 0, "naive": 0}
+    for row in p_values:
+        p = pd.Series(row, boundary.index)
+        day = exercise.solved()(p, boundary, last)
+        found["right"] += p[day] <= boundary[day]
+        found["naive"] += p[naive(p, boundary, last)] < 0.05
+    assert found["right"] < 70  # 50 and three standard deviations
+    assert found["naive"] > 150
+
+
+def four_worlds(rows=40_000):
+    """Inputs, scores and labels: as before, and after each shift of the exercise."""
+    rng, weights, bias = np.random.default_rng(0), np.array([1.2, 0.8, 1.2, 0.8]), -7.3
+
+    def world(moved=0.0, correlation=0.0, meaning=weights, twice=False):
+        covariance = np.eye(4)
+        covariance[0, 1] = covariance[1, 0] = correlation
+        x = rng.multivariate_normal([moved, 0, 0, 0], covariance, 2 * rows)
+        fraud = rng.random(2 * rows) < expit(x @ meaning + bias)
+        frauds_first = np.argsort(~fraud, kind="stable")
+        kept = rng.permutation(frauds_first[:rows]) if twice else np.arange(rows)
+        return pd.DataFrame(x[kept], columns=list("abcd")), expit(x[kept] @ weights + bias), fraud[kept]
+
+    return world(), {
+        "one input moves": world(moved=0.8),
+        "new correlation": world(correlation=0.8),
+        "new meaning": world(meaning=weights * [1, 1, -1, -1]),
+        "more frauds": world(twice=True),
+    }
+
+
+def test_each_shift_is_seen_first_by_the_detector_that_the_exercise_names():
+    before, after = four_worlds()
+
+    def reviewed(score, label):
+        return label[np.argsort(-score)[: len(score) // 100]].mean()
+
+    def alarms(now):
+        scores = [pd.DataFrame({"score": world[1]}) for world in (before, now)]
+        return {
+            "each input": largest_psi(before[0], now[0]) > 0.1,
+            "two-sample classifier": classifier_two_sample(before[0], now[0]).auc > 0.6,
+            "score histogram": largest_psi(*scores) > 0.1,
+            "reviewed alerts": reviewed(*now[1:]) < 0.7 * reviewed(*before[1:]),
+            "calibration ratio": not 0.6 < calibration_ratio(now[2], now[1]) < 1 / 0.6,
+            "AUC": roc_auc_score(now[2], now[1]) < roc_auc_score(before[2], before[1]) - 0.05,
+        }
+
+    fired = {shift: alarms(now) for shift, now in after.items()}
+    first = {shift: next(name for name, rings in found.items() if rings) for shift, found in fired.items()}
+    assert first == deployment_and_monitoring.which_detector.solved()
+    assert not fired["more frauds"]["AUC"]
+    assert fired["new meaning"]["AUC"] and not fired["new meaning"]["calibration ratio"]
+
+
+@pytest.mark.parametrize("history", deployment_and_monitoring.HISTORIES)
+def test_as_many_quiet_days_lie_above_the_threshold_as_were_promised_and_not_one_more(history):
+    table, pages_per_week, alarms = history
+    quiet = table["value"][~table["incident"]]
+    allowed = len(quiet) * pages_per_week / (7 * alarms)
+    above = (quiet > deployment_and_monitoring.alert_threshold.solved()(*history)).sum()
+    assert above <= allowed < above + 1
+
+
+@given(st.floats(0.1, 1e4), st.floats(0.1, 1e4), st.floats(1e-4, 1), st.floats(0.1, 10))
+def test_no_other_period_costs_less(cost, value, decay, factor):
+    best = deployment_and_monitoring.retraining_period.solved()(cost, value, decay)
+    assert best["period_days"] == pytest.approx(best_period(cost, value, decay))
+    assert best["cost_per_day"] == pytest.approx(retraining_cost(best["period_days"], cost, value, decay))
+    other = retraining_cost(factor * best["period_days"], cost, value, decay)
+    assert other >= best["cost_per_day"] * (1 - 1e-12)
+
+
+def test_the_decisions_follow_from_the_plan_that_the_cell_shows():
+    module = deployment_and_monitoring
+
+    def decision(row):
+        if row["sample_ratio_p"] < 0.0005:
+            return "fix the experiment"
+        if row["harm_low"] > module.MOST_HARM:
+            return "do not ship"
+        if row["gain_low"] > 0 and row["harm_high"] < module.MOST_HARM:
+            return "ship"
+        return "do not ship" if row["gain_high"] < module.WORTH else "run longer"
+
+    decided = module.EXPERIMENTS.apply(decision, axis=1)
+    assert decided.to_dict() == module.read_experiment.solved()
+    young = module.EXPERIMENTS["days"] != "21 of 21"
+    assert list(module.EXPERIMENTS.index[young]) == list(decided.index[decided == "run longer"])
+
+
 @pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Series])
 def test_the_ids_found_may_come_in_any_sequence(kind):
     exercise = architecture.ivf_search
@@ -605,8 +856,28 @@ def test_only_the_named_inputs_change_the_design():
         (architecture.TURNING_STORY, [*architecture.INPUTS, *architecture.turning_point.solved()]),
         (architecture.LOG_STORY, architecture.log_columns.solved()),
         (model.LADDER_STORY, [*model.SITUATIONS, *model.LADDER_CHOICES]),
+        (
+            deployment_and_monitoring.LADDER_STORY,
+            [*deployment_and_monitoring.FAILURES, *deployment_and_monitoring.RUNGS],
+        ),
+        (deployment_and_monitoring.GATES_STORY, deployment_and_monitoring.GATES),
+        (
+            deployment_and_monitoring.DETECTOR_STORY,
+            [*deployment_and_monitoring.SHIFTS, *deployment_and_monitoring.DETECTORS],
+        ),
+        (deployment_and_monitoring.EXPERIMENT_STORY, deployment_and_monitoring.DECISIONS),
     ],
-    ids=["ceiling", "fallbacks", "turning point", "log", "ladder"],
+    ids=[
+        "ceiling",
+        "fallbacks",
+        "turning point",
+        "log",
+        "ladder",
+        "degradation",
+        "gates",
+        "detectors",
+        "experiments",
+    ],
 )
 def test_a_story_tells_of_each_name_that_an_answer_needs(story, names):
     assert all(story.count(f"- `{name}`: ") == 1 for name in names)
