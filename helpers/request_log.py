@@ -163,6 +163,24 @@ def _try_lock(file: IO[bytes]) -> bool:
     return True
 
 
+def erase_served(path: str | Path, user_id: int) -> int:
+    """Rewrite the log without the requests of a user, whole or not at all; return how many went.
+
+    Raises LogError while a service writes the log: stop it first.
+    """
+    path = Path(path)
+    with _locked(path.with_suffix(".lock")):
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if (_parsed(line) or {}).get("user_id") != user_id]
+        shadow = path.with_suffix(".new")
+        with shadow.open("wb") as file:
+            file.writelines(kept)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(shadow, path)
+    return len(lines) - len(kept)
+
+
 # ---------------------------------------------------------------- read
 
 

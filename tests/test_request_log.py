@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from pandera.errors import SchemaError
 
 from helpers import request_log
-from helpers.request_log import SERVED_TYPES, LogError, ServedLog, impression_log, read_served
+from helpers.request_log import (
+    SERVED_TYPES,
+    LogError,
+    ServedLog,
+    erase_served,
+    impression_log,
+    read_served,
+)
 from helpers.simulator import IMPRESSION_LOG
 
 ROOT = Path(__file__).parents[1]
@@ -244,3 +251,28 @@ def test_outcomes_that_are_missing_or_impossible_are_refused(path):
         impression_log(table, {name: OUTCOMES[name] for name in ("clicked", "watch_seconds")})
     with pytest.raises(SchemaError, match="watch_seconds"):
         impression_log(table, OUTCOMES | {"watch_seconds": np.array([-1, 0, 0], "float32")})
+
+
+# ---------------------------------------------------------------- erase
+
+
+def test_the_requests_of_a_user_are_erased_and_the_others_stay_as_they_were(tmp_path):
+    path = tmp_path / "served.jsonl"
+    with ServedLog(path) as log:
+        for request_id, user_id in enumerate([7, 8, 7, 9]):
+            log.append(served(request_id, user_id=user_id))
+    before = path.read_bytes().splitlines()
+    assert erase_served(path, 7) == 2
+    assert path.read_bytes().splitlines() == [before[1], before[3]]
+    assert erase_served(path, 7) == 0
+    assert set(read_served(path).user_id) == {8, 9}
+
+
+def test_nothing_is_erased_under_a_service_that_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr(request_log, "LOCK_SECONDS", 0.1)
+    path = tmp_path / "served.jsonl"
+    with ServedLog(path) as log:
+        log.append(served(1))
+        with pytest.raises(LogError, match="stop it"):
+            erase_served(path, 7)
+    assert set(read_served(path).user_id) == {7}
