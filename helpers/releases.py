@@ -163,11 +163,31 @@ def build_release(
 
     Raises ValueError for a log of fewer days, or more candidates than videos.
     """
-    as_of, logged = log["timestamp"].max().ceil("D"), log["timestamp"].min().floor("D")
-    whole(f"days, of a log of {(as_of - logged).days},", days, 1, (as_of - logged).days)
-    levels = categories(platform)
-    table = training_table(platform, log, as_of - days * DAY)
-    ranker = train_ranker(encode(table, levels), log.loc[table.index, "clicked"], trees, seed)
+    logged = (midnight_after(log) - log["timestamp"].min().floor("D")).days
+    whole(f"days, of a log of {logged},", days, 1, logged)
+    table = training_table(platform, log, midnight_after(log) - days * DAY)
+    numbers, clicked = encode(table, categories(platform)), log.loc[table.index, "clicked"]
+    ranker = train_ranker(numbers, clicked, trees, seed)
+    return assemble(platform, log, version, ranker, candidates=candidates, epsilon=epsilon, seed=seed)
+
+
+def midnight_after(log: pd.DataFrame) -> pd.Timestamp:
+    """Return the first midnight after the last event."""
+    return log["timestamp"].max().floor("D") + DAY
+
+
+def assemble(
+    platform: Platform,
+    log: pd.DataFrame,
+    version: str,
+    ranker: LGBMClassifier,
+    *,
+    candidates: int = 200,
+    epsilon: float = 0.05,
+    seed: int = 0,
+) -> Release:
+    """Return a release of a trained ranker: with the tables, the vectors and the index of that midnight."""
+    as_of, levels = midnight_after(log), categories(platform)
     there = int(platform.n_available((as_of - START) // DAY))
     users, items = vectors(platform, log, there)
     return Release(
