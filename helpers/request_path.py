@@ -158,6 +158,6 @@ def choose(
     """
     pool = best(np.arange(len(ids)), scores, POOL, release.creators[ids], CREATOR_CAP)
     policy = score_policy(lambda requests, rows: scores[rows], release.epsilon)
-    requests = {"request_id": pd.Index([request_id])}  # to make a table would take longer than all the rest
+    requests = {"request_id": pd.RangeIndex(request_id, request_id + 1)}  # to make a table takes far longer
     ranked, propensities = policy(requests, pool[None])
     return ranked[0, :k], propensities[0, :k]
