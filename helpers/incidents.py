@@ -417,7 +417,7 @@ SUSPECTS = {
     "impressions +": ("duplicate_events", "covariate_shift"),
     "impressions -": ("late_events", "traffic_drop"),
     "mean score": ("unit_change", "stale_snapshot"),
-    "clicks per impression": ("version_mismatch", "concept_shift"),
+    "clicks per impression": ("version_mismatch", "stale_snapshot", "concept_shift"),
 }
 
 

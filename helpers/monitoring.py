@@ -725,14 +725,18 @@ def false_pages(
 ) -> Interval:
     """Return the pages a week over all alarms on quiet days that set no threshold, with an interval.
 
-    Each alarm that fires on a day is a page. The interval is the exact one of a Poisson count (Garwood 1936);
-    days that resemble the day before make it too narrow. Raises ValueError for no day or a missing threshold.
+    Each alarm that fires on a day is a page. Alarms that fire together come from one cause, so the interval
+    is the exact one of a Poisson count (Garwood 1936) for the days with a page, times the pages of such a
+    day; days that resemble the day before make it too narrow. Raises ValueError for no day or a missing
+    threshold.
     """
     if quiet.empty:
         raise ValueError("quiet holds no day or no alarm: pass statistics of quiet days.")
-    count, weeks = int(pages(quiet, thresholds).to_numpy().sum()), len(quiet) / DAYS_A_WEEK
-    low, high = confint_poisson(count, weeks, method="exact-c", alpha=1 - _inside("level", level))
-    return Interval(count / weeks, float(np.nan_to_num(low)), float(high), level)
+    sent, weeks = pages(quiet, thresholds).sum(axis=1), len(quiet) / DAYS_A_WEEK
+    count, paged = int(sent.sum()), int((sent > 0).sum())
+    low, high = confint_poisson(paged, weeks, method="exact-c", alpha=1 - _inside("level", level))
+    each = count / paged if paged else 1.0
+    return Interval(count / weeks, each * float(np.nan_to_num(low)), each * float(high), level)
 
 
 BURN_WINDOWS = ((60, 5, 14.4), (360, 30, 6.0))  # minutes, minutes, burn rate

@@ -705,10 +705,13 @@ def test_the_days_that_the_refusal_asks_for_are_enough_and_one_less_is_not(days,
         assert (above == min(int(rank + 1e-9), days) - 1).all()
 
 
-def test_the_interval_of_false_pages_covers_the_truth_on_independent_days():
+@pytest.mark.parametrize("together", [False, True])
+def test_the_interval_of_false_pages_covers_the_truth(together):
     rng, covered = np.random.default_rng(30), []
     for _ in range(400):
         quiet = pd.DataFrame(rng.random((70, 3)), columns=list("abc"))
+        if together:
+            quiet = quiet.assign(b=quiet["a"], c=quiet["a"])
         covered.append(m.false_pages(quiet, dict.fromkeys("abc", 0.95)).covers(0.05 * 3 * 7))
     assert not clearly(covered, "less", 0.95)
     none = m.false_pages(quiet, dict.fromkeys("abc", 1.0))
