@@ -62,7 +62,10 @@ curl {url}/recommend -H "content-type: application/json" -d '{{"user_id": 7, "k"
 HOST = "127.0.0.1"  # nobody but this machine
 LOG, RECOMMEND = "served.jsonl", "/recommend"
 POLL_SECONDS = 0.2  # between two looks at the pointer
-MOST_WAITING = 50  # requests; more would wait longer than anybody waits for them
+MOST_WAITING = 200  # requests; more would wait longer than anybody waits for them
+KEEP_ALIVE_SECONDS = (
+    60  # for which a connection may be idle; a client that reuses it meanwhile is not cut off
+)
 MOST_BYTES, BODY_SECONDS = 10_000, 5.0  # of a request's body
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 Message = MutableMapping[str, Any]
@@ -444,7 +447,7 @@ def run(asked: argparse.Namespace) -> None:
     current(asked.directory)
     with listening(asked.port) as listener, threadpool_limits(1):
         app = create_app(asked.directory, asked.chaos)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, ws="none"))
+        server = web_server(app)
         url = f"http://{HOST}:{listener.getsockname()[1]}"
         if asked.while_stdin:
             print(url, flush=True)
@@ -452,6 +455,12 @@ def run(asked: argparse.Namespace) -> None:
         else:
             print(f"Serving {url}; Ctrl-C stops it. {EXAMPLE.format(url=url)}", flush=True)
         server.run(sockets=[listener])
+
+
+def web_server(app: FastAPI) -> uvicorn.Server:
+    """Return the server of an application, which is given its sockets when it runs."""
+    quiet = {"log_level": "warning", "access_log": False, "ws": "none"}
+    return uvicorn.Server(uvicorn.Config(app, timeout_keep_alive=KEEP_ALIVE_SECONDS, **quiet))
 
 
 def build_demo(directory: Path) -> None:

@@ -209,7 +209,21 @@ class _Client:
         return _Sent(sent if due is None else due, sent, self.now(), status, answer)
 
     async def _exchange(self, body: bytes) -> tuple[int, dict[str, Any]]:
-        connection = self.free.pop() if self.free else await asyncio.open_connection(self.host, self.port)
+        """Send the body over a free connection, or over a new one where those were closed meanwhile."""
+        while self.free:
+            try:
+                return await self._talk(self.free.pop(), body)
+            except ConnectionError:
+                continue
+            except asyncio.IncompleteReadError as error:
+                if error.partial:
+                    raise
+        return await self._talk(await asyncio.open_connection(self.host, self.port), body)
+
+    async def _talk(
+        self, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], body: bytes
+    ) -> tuple[int, dict[str, Any]]:
+        """Send a request and read its answer; the connection is free again afterwards, or closed."""
         reader, writer = connection
         try:
             writer.write(

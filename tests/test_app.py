@@ -8,12 +8,11 @@ from contextlib import contextmanager
 import httpx
 import pytest
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, settings
 from prometheus_client.parser import text_string_to_metric_families
 
 from helpers import app as application
-from helpers.app import HOST, LOG, MOST_BYTES, MOST_WAITING, Clock, create_app, listening
+from helpers.app import HOST, LOG, MOST_BYTES, MOST_WAITING, Clock, create_app, listening, web_server
 from helpers.releases import activate, publish, rollback
 from helpers.request_log import ServedLog, read_served
 from helpers.request_path import POOL
@@ -28,7 +27,7 @@ def started(directory, chaos=False):
     """A client of an application that runs in a thread; `client.server` is what is behind it."""
     app = create_app(directory, chaos)
     with listening(0) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, ws="none"))
+        server = web_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         url = f"http://{HOST}:{listener.getsockname()[1]}"

@@ -22,7 +22,7 @@ class Stub:
     """A service that answers what it is told to, and can be made to stand still."""
 
     def __init__(self, answer):
-        self.answer, self.asked, self.thawed = answer, [], threading.Event()
+        self.answer, self.asked, self.thawed, self.hangs_up = answer, [], threading.Event(), False
         self.thawed.set()
 
     async def talk(self, reader, writer):
@@ -35,9 +35,12 @@ class Stub:
                     await asyncio.sleep(0.001)
                 status, body = self.answer(len(self.asked))
                 if status is None:
+                    writer.write(b"HTTP/1.1 2")
                     break
                 body = body if isinstance(body, bytes) else json.dumps(body).encode()
                 writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
+                if self.hangs_up:
+                    break
         except asyncio.IncompleteReadError:
             pass
         finally:
@@ -132,7 +135,7 @@ def test_only_the_open_loop_sees_the_service_stand_still():
     ("answer", "status"),
     [
         ((503, {"error": "busy"}), 503),
-        ((None, b""), FAILED),
+        ((None, b""), FAILED),  # cut short
         ((200, b"no json"), FAILED),
         ((404, {"error": "unknown"}), 404),
     ],
@@ -145,6 +148,19 @@ def test_whatever_goes_wrong_is_a_failed_request(answer, status):
     assert table["status"].value_counts().to_dict() == {200: 20, status: 20}
     assert percentiles(table)["failed"] == 20
     assert table[table["status"] != 200]["policy"].isna().all()
+
+
+def test_a_connection_that_the_service_closed_is_not_used_again():
+    answered = []
+
+    def answer(number):
+        answered.append(number)
+        return OK
+
+    with stub(answer) as (service, url):
+        service.hangs_up = True
+        table = closed_loop(url, clients=1, seconds=0.2, users=USERS, during={})
+    assert len(table) == len(answered) > 1 and (table["status"] == 200).all()
 
 
 def test_a_service_that_is_not_there_fails_every_request():
