@@ -62,7 +62,7 @@ curl {url}/recommend -H "content-type: application/json" -d '{{"user_id": 7, "k"
 HOST = "127.0.0.1"  # nobody but this machine
 LOG, RECOMMEND = "served.jsonl", "/recommend"
 POLL_SECONDS = 0.2  # between two looks at the pointer
-MOST_WAITING = 200  # requests; more would wait longer than anybody waits for them
+MOST_WAITING = 100  # requests; more would wait longer than anybody waits for them
 KEEP_ALIVE_SECONDS = (
     60  # for which a connection may be idle; a client that reuses it meanwhile is not cut off
 )
@@ -170,6 +170,8 @@ class Server:
         self.seconds = Histogram(
             "stage_seconds", "Time of a stage", ["stage"], registry=self.registry, buckets=BUCKETS
         )
+        waiting = Gauge("requests_waiting", "Requests that wait now", registry=self.registry)
+        waiting.set_function(lambda: self.waiting)
         self.version = Gauge(
             "release", "1 for the release that is served", ["version"], registry=self.registry
         )
@@ -235,6 +237,7 @@ class Server:
         self.waiting += 1
         try:
             async with self.turn:
+                await asyncio.sleep(0)  # whoever has come meanwhile is counted before this one is answered
                 return self._answer(ask, release)
         finally:
             self.waiting -= 1
