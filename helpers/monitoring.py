@@ -358,9 +358,9 @@ def classifier_two_sample(
 ) -> TwoSample:
     """Return the ROC-AUC of a classifier that tells the two windows apart, in cross-validation (C2ST).
 
-    It sees what no single feature shows. Gradient boosting, on shuffled folds with the mix of the windows in
-    each: without, a fold could hold one window only. unit: a column that names whose row it is; the rows of
-    one user then stay in one fold, or the classifier would know people again.
+    It sees what no single feature shows. Gradient boosting on shuffled folds: in the order of time, a fold
+    could hold one window only. unit: a column that names whose row it is; the rows of one user then stay in
+    one fold, or the classifier would know people again.
 
     null_sd: sqrt(2) times sqrt((n + m + 1) / (12 n m)), which is the deviation of an AUC on one held-out set.
     The root of 2 comes from cross-validation: what two folds share by chance is found twice, once from each
@@ -372,14 +372,14 @@ def classifier_two_sample(
     pair = _Pair(reference, current, [] if unit is None else [unit])
     owners = None if unit is None else pair.units[0]
     folds = whole("folds", folds, 2, min(pair.sizes) if owners is None else owners.max() + 1)
-    table, levels = _as_numbers(pair)
+    table = _as_numbers(pair)
     model = LGBMClassifier(**TREES, random_state=whole("seed", seed))
     splitter = (StratifiedKFold if unit is None else GroupKFold)(folds, shuffle=True, random_state=seed)
     aucs, placement = [], np.empty(len(table))
     for train, test in splitter.split(table, pair.is_current, owners):
         if len(np.unique(pair.is_current[test])) < 2 or len(np.unique(pair.is_current[train])) < 2:
             raise ValueError("A fold holds rows of one window only: use fewer folds, or more units.")
-        model.fit(table[train], pair.is_current[train], categorical_feature=levels)
+        model.fit(table[train], pair.is_current[train])
         score = model.predict(table[test], raw_score=True)
         aucs.append(roc_auc_score(pair.is_current[test], score))
         placement[test] = stats.rankdata(score) / len(test)
@@ -391,11 +391,10 @@ def classifier_two_sample(
     return TwoSample(auc, null_sd, float(stats.norm.sf((auc - 0.5) / null_sd)))
 
 
-def _as_numbers(pair: _Pair) -> tuple[np.ndarray, list[int]]:
-    """The features, shape (rows, features), and which of them are the numbers of levels."""
+def _as_numbers(pair: _Pair) -> np.ndarray:
+    """The features, shape (rows, features); a level is its rank by frequency, which trees cut as well."""
     columns = [x.to_numpy() if _is_number(x) else _bins(x, pair.sizes[0]) for _, x in pair.features.items()]
-    levels = [i for i, (_, x) in enumerate(pair.features.items()) if not _is_number(x)]
-    return np.column_stack(columns).astype(float), levels
+    return np.column_stack(columns).astype(float)
 
 
 # ---------------------------------------------------------------- does it hurt? with labels

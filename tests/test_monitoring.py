@@ -103,6 +103,9 @@ def test_the_report_says_what_scipy_says_of_independent_rows():
     assert np.isnan(c.wasserstein) and list(report.index) == ["x", "c"]
     assert c.p_adjusted == pytest.approx(c.p_value) and x.p_adjusted == pytest.approx(2 * x.p_value)
     assert x.alarm and not c.alarm
+    for row, bins in ((x, 10), (c, 3)):
+        assert row.psi_expected == pytest.approx(m.psi_expectation(200, 201, bins))
+        assert row.psi_limit == pytest.approx(m.psi_limit(200, 201, bins, 0.01)) and row.design_effect == 1
 
 
 def test_psi_of_a_number_is_the_sum_over_deciles_of_the_reference():
