@@ -172,7 +172,9 @@ def build_release(
 
 
 def midnight_after(log: pd.DataFrame) -> pd.Timestamp:
-    """Return the first midnight after the last event."""
+    """Return the first midnight after the last event. Raises ValueError for a log without any."""
+    if log.empty:
+        raise ValueError("The log has no rows, so there is nothing to learn from: simulate some days.")
     return log["timestamp"].max().floor("D") + DAY
 
 

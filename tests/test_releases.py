@@ -196,6 +196,11 @@ def test_a_release_that_makes_no_sense_is_refused(world, changes, message):
         build_release(world.platform, world.log, **{"days": 1, "trees": 1, "candidates": 50} | changes)
 
 
+def test_a_release_of_an_empty_log_is_refused(world):
+    with pytest.raises(ValueError, match="The log has no rows"):
+        build_release(world.platform, world.log[:0])
+
+
 # ---------------------------------------------------------------- the store
 
 
