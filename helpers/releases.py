@@ -6,7 +6,6 @@ move the pointer; to roll back is to move the pointer. Whoever dies in between l
 """
 
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -360,8 +359,6 @@ def publish(release: Release, directory: str | Path) -> None:
             f"Release {release.version!r} exists, and a release does not change: take a new version, or "
             f"activate({release.version!r}, ...) it."
         )
-    if folder.exists():  # of a writer that died
-        shutil.rmtree(folder)
     save_index(release.index, folder / "index", release.version)
     save_model(release.ranker, folder / "ranker", SCHEMA, release.version)
     arrays = {name: getattr(release, name) for name in ARRAYS}

@@ -124,6 +124,12 @@ def test_the_score_is_a_probability_that_begins_at_the_retrieval(world):
     assert (world.release.score(moved) > 0.99).all()
 
 
+def test_the_clicks_it_learned_from_are_expected_in_total(world):
+    table = training_table(world.platform, world.log, world.release.as_of - pd.Timedelta("2D"))
+    expected = world.release.score(encode(table, world.release.categories)).sum()
+    assert expected == pytest.approx(world.log.loc[table.index, "clicked"].sum(), rel=0.1)
+
+
 def test_the_retrieval_is_sorted_by_the_inner_product(world):
     ids = world.release.search(7)
     similarity = world.release.video_vectors @ world.release.user_vectors[7]
