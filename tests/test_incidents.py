@@ -125,6 +125,11 @@ def test_a_good_strategy_names_the_fault_at_a_quarter_of_all_evidence(found, fau
     assert room.grade() == (room.cost, room.cost, 1.0)
 
 
+@pytest.mark.parametrize("fault", [*i.CHECKS][:6])
+def test_a_check_is_positive_for_its_own_fault_alone(found, fault):
+    assert {other for other in i.FAULTS if i.CHECKS[fault](i.IncidentRoom(SEED, other))} == {fault}
+
+
 def test_all_evidence_costs_what_the_price_list_says(found):
     per = {"dashboard": len(i.METRICS), "slice_by": len(i.SEGMENTS)}
     assert {evidence["cost"] for evidence in found.values()} == {

@@ -664,7 +664,7 @@ def test_an_alarm_that_calls_nobody_or_for_nothing_is_refused(change):
 
 
 def test_a_page_says_who_is_called_and_what_to_do_first():
-    table = pd.DataFrame({"s": [0, 2, 3.0], "t": [5.0, NAN, 5]}, pd.Index([7, 8, 9], name="day"))
+    table = pd.DataFrame({"s": [1, 2, 3.0], "t": [5.0, NAN, 5]}, pd.Index([7, 8, 9], name="day"))
     alarms = [m.Alarm(**ALARM), m.Alarm("b", "model", "t", 4.0, "roll back")]
     sent = m.pages_sent(alarms, table)
     assert [*zip(sent.day, sent.alarm, strict=True)] == [(7, "b"), (8, "a"), (9, "a"), (9, "b")]
