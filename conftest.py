@@ -58,9 +58,14 @@ nbval.kernel.RunningKernel.await_reply = await_reply_or_death
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Give each cell time for its outputs."""
+    """Give each cell time for its outputs; refuse a name that holds an address in memory.
+
+    Such a name is another in each process, so that the workers of pytest-xdist would not agree.
+    """
     if isinstance(item, IPyNbCell):
         item.output_timeout = OUTPUT_SECONDS
+    if " at 0x" in item.nodeid:
+        raise pytest.UsageError(f"{item.nodeid} has an address in its name: name its cases with `ids=`.")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -113,3 +113,15 @@ def test_each_fault_fails_and_nothing_else_does(run):
 )
 def test_a_failure_says_what_happened(run, sentence):
     assert sentence in run[1]
+
+
+def test_a_name_with_an_address_is_refused(tmp_path):
+    code = "import pytest\n@pytest.mark.parametrize('f', [lambda: 1], ids=str)\ndef test_it(f): pass\n"
+    (tmp_path / "test_names.py").write_text(code)
+    (tmp_path / "conftest.py").write_text(
+        (ROOT / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "test_names.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "name its cases with `ids=`" in done.stdout + done.stderr

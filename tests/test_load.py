@@ -231,7 +231,7 @@ def test_percentiles_are_those_of_the_requests():
         (closed_loop, {"clients": 1, "seconds": -1}, "seconds must be a finite number above 0"),
         (closed_loop, {"clients": 0, "seconds": 1}, "clients must be a whole number from 1"),
     ],
-    ids=str,
+    ids=["no rate", "endless rate", "no seconds", "less than one request", "negative seconds", "no clients"],
 )
 def test_a_load_that_makes_no_sense_is_refused(function, arguments, message):
     with pytest.raises(ValueError, match=message):
