@@ -132,7 +132,7 @@ class ClickModel:
         self._model.fit(features, shown["clicked"])
 
     def _served_on(
-        self, day: int, log: pd.DataFrame, rows: int | None = None
+        self, day: int, log: pd.DataFrame, rows: int | None = None, frozen_on: int | None = None
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The impressions of a day, all or as many as `rows` at random, and their features."""
         shown = log[day_of(log) == day]
@@ -140,25 +140,29 @@ class ClickModel:
             raise ValueError(f"The log has no row on day {day}: choose another day, or pass a longer log.")
         if rows is not None and len(shown) > rows:
             shown = shown.sample(rows, random_state=day)
-        stored = count_rates(self.platform, last_days(log, day, self.memory))
+        morning = day if frozen_on is None else min(day, frozen_on)
+        stored = count_rates(self.platform, last_days(log, morning, self.memory))
         return shown, impression_features(self.platform, stored, shown)
 
     def score(self, features: pd.DataFrame) -> np.ndarray:
         """Return P(click) of each row of `FEATURES`, shape (n,)."""
         return self._model.predict_proba(features[[*FEATURES]])[:, 1]
 
-    def windows(self, log: pd.DataFrame, rows: int | None = None) -> Callable[[int], pd.DataFrame]:
+    def windows(
+        self, log: pd.DataFrame, rows: int | None = None, frozen_on: int | None = None
+    ) -> Callable[[int], pd.DataFrame]:
         """Return a function of the day: the features of its impressions, `user_id`, `score` and `label`.
 
         log: with the days before it too, in which the store counts its rates. A day is computed once.
-        rows: of a day keep no more than these, at random; the store still sees all.
+        rows: of a day keep no more than these, at random; the store still sees all. frozen_on: the day on
+        whose morning the store counted for the last time; None is never.
         The function raises ValueError for a day without a row, and as `last_days` and `count_rates` do.
         """
         whole("rows", 1 if rows is None else rows, 1)
 
         @cache
         def window(day: int) -> pd.DataFrame:
-            shown, features = self._served_on(day, log, rows)
+            shown, features = self._served_on(day, log, rows, frozen_on)
             outcome = {"score": self.score(features), "label": shown["clicked"].to_numpy(int)}
             return features.assign(user_id=shown["user_id"].to_numpy(), **outcome)
 

@@ -661,7 +661,7 @@ class Alarm:
         for field in ("name", "owner", "statistic", "runbook"):
             text = getattr(self, field)
             if not isinstance(text, str) or not text.strip():
-                raise ValueError(f"An alarm needs a {field}, not {text!r}: write it, or drop the alarm.")
+                raise ValueError(f"An alarm without {field} ({text!r}): write it, or drop the alarm.")
         _above("threshold", self.threshold, -np.inf)
 
 

@@ -157,6 +157,15 @@ def test_a_window_has_the_features_of_the_day_its_scores_and_its_labels(model, p
     np.testing.assert_array_equal(window.score, model.score(window))
 
 
+def test_a_frozen_store_counts_no_day_after_its_last_morning(model, log):
+    frozen, fresh = model.windows(log, frozen_on=10), model.windows(log)
+    assert all(frozen(day).equals(fresh(day)) for day in (8, 10))
+    rates = c.count_rates(model.platform, c.last_days(log, 10, 3))
+    shown = log[c.day_of(log) == 14]
+    assert frozen(14)["user_ctr"].equals(c.impression_features(model.platform, rates, shown)["user_ctr"])
+    assert not frozen(14)["user_ctr"].equals(fresh(14)["user_ctr"])
+
+
 def test_a_sample_of_a_window_keeps_the_features_of_its_rows(model, log, windows):
     sample, whole = windows(10), model.windows(log)(10)
     assert len(sample) == 1_500 < len(whole) and sample.index.is_unique

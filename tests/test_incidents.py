@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from helpers import incidents as i
+from helpers.exercises import deployment_and_monitoring as exercises
 
 SEED = 1
 
@@ -217,3 +218,11 @@ def test_what_does_not_exist_cannot_be_asked(room, call, message):
     with pytest.raises(ValueError, match=message):
         call(room)
     assert room.cost == 0
+
+
+def test_the_exercise_tells_the_truth_about_its_room():
+    room = i.IncidentRoom(exercises.ROOM_SEED)
+    assert exercises.incident_room.solved() == room._fault
+    assert {mistake.name for mistake in exercises.incident_room.mistakes} == set(i.FAULTS) - {room._fault}
+    cleared = {fault: check(room) for fault, check in i.CHECKS.items() if fault != "concept_shift"}
+    assert [fault for fault, found in cleared.items() if found] == [room._fault]

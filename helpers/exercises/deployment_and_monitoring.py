@@ -1022,7 +1022,64 @@ def answer(cost, value, decay):
     probe=COSTS[0],
 )
 
-# ------------------------------------------------------------------ 9 read an experiment
+# ------------------------------------------------------------------ 9 an incident
+
+ROOM_SEED = 5  # of the room that the learner is given
+_CULPRIT = "stale_snapshot"
+
+
+def _cleared(fault: str, message: str) -> Mistake:
+    """The mistake of naming a fault that one question would have cleared."""
+    return Mistake(fault, lambda a: a.strip().lower() == fault, message, example=fault)
+
+
+incident_room = Exercise(
+    title="the incident",
+    right=lambda a: a.strip().lower() == _CULPRIT,
+    reason="The log is sound (`quality`), and no group of users grew or vanished (`slice_by`). The served "
+    "features differ from the same features computed anew (`parity`), while the scores are those of the "
+    "model on what was served (`replay`): the store hands out an old snapshot. The repair is its job of the "
+    "night, not a new model.",
+    mistakes=(
+        _cleared(
+            "unit_change",
+            "`quality()` finds no `watch_seconds` out of range. Three minutes: ask it first.",
+        ),
+        _cleared(
+            "duplicate_events",
+            "`quality()` finds no event that is there twice. Three minutes: ask it first.",
+        ),
+        _cleared(
+            "late_events",
+            "`dashboard('hours to arrive')` is as flat as ever: the events come in time.",
+        ),
+        _cleared(
+            "covariate_shift",
+            "`slice_by('age_band')`: no group is more of the traffic than it was. A new audience would be.",
+        ),
+        _cleared(
+            "traffic_drop",
+            "`slice_by('country')`: no country has vanished, and impressions are as many as before.",
+        ),
+        _cleared(
+            "version_mismatch",
+            "`replay()`: the model gives the logged scores on the logged features. No version is mixed.",
+        ),
+        _cleared(
+            "concept_shift",
+            "Tastes may move what people click, not what a feature *is*: ask `parity()` whether the served "
+            "features are those that the log gives.",
+        ),
+    ),
+    otherwise="The answer is one of the names in the list above, copied as it stands.",
+    hints=(
+        "The page speaks of scores. What can change a score: the users, the features, or the model?",
+        "`quality()` first. Then ask what was served: `parity()` for the features, `replay()` for the model.",
+    ),
+    solution_code=f"answer = {_CULPRIT!r}",
+)
+
+# ------------------------------------------------------------------ 10 read an experiment
 
 WORTH, MOST_HARM = 1.0, 1.0  # percent
 DECISIONS = {
@@ -1159,5 +1216,6 @@ ALL = (
     which_detector,
     alert_threshold,
     retraining_period,
+    incident_room,
     read_experiment,
 )
