@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -14,6 +15,8 @@ from helpers.capacity import units
 from helpers.figures import BLUE, GRAY, GREEN, ORANGE, PURPLE
 
 SCORING_TIME = 10 * units.microsecond  # one item through one ranking model: the order of magnitude
+NETWORK_MS = 0.5  # there and back within one data center: the order of magnitude
+SENIORITIES = ("Senior", "Staff")
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,13 @@ class DesignSpec:
     system: str
     goal: str = ""
     anti_goals: tuple[str, ...] = ()
+    users: str = ""
     daily_users: float | None = None
     requests_per_user: float | None = None
     peak_factor: float | None = None
     items: float | None = None
     page_size: float | None = None
+    candidates: float | None = None
     p99_ms: float | None = None
     freshness_minutes: float | None = None
     label: str = ""
@@ -46,6 +51,8 @@ class DesignSpec:
     cost_fp: float | None = None
     cost_fn: float | None = None
     data: tuple[DataField, ...] = field(default=())
+    privacy: tuple[str, ...] = ()
+    seniority: str = ""
 
 
 # ------------------------------------------------------------------ reviewing a ledger
@@ -70,6 +77,37 @@ def _kept_too_briefly(spec: DesignSpec) -> bool:
     """Tell whether data are deleted before the label that belongs to them arrives."""
     delay = spec.label_delay_days or 0
     return any(f.retention_days is not None and f.retention_days < delay for f in spec.data)
+
+
+COUNTS = (
+    "daily_users",
+    "requests_per_user",
+    "items",
+    "page_size",
+    "candidates",
+    "p99_ms",
+    "freshness_minutes",
+)
+PRECOMPUTED_MINUTES = 60  # lists that are computed ahead for everybody are seldom younger
+
+
+def _no_number(spec: DesignSpec) -> bool:
+    """Tell whether a count is zero, negative or not finite."""
+    values = [getattr(spec, name) for name in COUNTS]
+    return any(value is not None and not 0 < value < math.inf for value in values)
+
+
+def _more(spec: DesignSpec, name: str, limit: str) -> bool:
+    """Tell whether both numbers are known and the first exceeds the second."""
+    return not _missing(spec, name, limit) and getattr(spec, name) > getattr(spec, limit)
+
+
+def _fresher_than_computed(spec: DesignSpec) -> bool:
+    """Tell whether the candidates must be scored ahead of the request, yet be fresher than such lists are."""
+    if _missing(spec, "candidates", "p99_ms", "freshness_minutes"):
+        return False
+    scoring_ms = (spec.candidates * SCORING_TIME).to("millisecond").magnitude
+    return scoring_ms > spec.p99_ms and spec.freshness_minutes < PRECOMPUTED_MINUTES
 
 
 RULES = (
@@ -139,12 +177,93 @@ RULES = (
         "A personal field has no retention: say when it is deleted.",
         lambda s: any(f.personal and f.retention_days is None for f in s.data),
     ),
+    Rule(
+        "unquantified",
+        "cost_fp, cost_fn",
+        "Both errors have the same price: ask again, they seldom have.",
+        lambda s: not _missing(s, "cost_fp", "cost_fn") and s.cost_fp == s.cost_fn,
+    ),
+    Rule(
+        "contradictory",
+        ", ".join(COUNTS),
+        "A count or a time is not a number above 0: nothing can be computed from it.",
+        _no_number,
+    ),
+    Rule(
+        "contradictory",
+        "peak_factor",
+        "The peak is below the mean: the factor is at least 1.",
+        lambda s: s.peak_factor is not None and not 1 <= s.peak_factor < math.inf,
+    ),
+    Rule(
+        "contradictory",
+        "candidates, items",
+        "More candidates than there are in the catalog: lower K.",
+        lambda s: _more(s, "candidates", "items"),
+    ),
+    Rule(
+        "contradictory",
+        "page_size, candidates",
+        "The page shows more than there are candidates: nothing is left to choose.",
+        lambda s: _more(s, "page_size", "candidates"),
+    ),
+    Rule(
+        "contradictory",
+        "page_size, items",
+        "The page shows more than there is in the catalog.",
+        lambda s: _more(s, "page_size", "items"),
+    ),
+    Rule(
+        "contradictory",
+        "p99_ms",
+        f"The p99 is shorter than one way through the network and back, about {NETWORK_MS} ms.",
+        lambda s: s.p99_ms is not None and 0 < s.p99_ms < NETWORK_MS,
+    ),
+    Rule(
+        "contradictory",
+        "candidates, p99_ms, freshness_minutes",
+        "The candidates take longer than the p99, so they are scored ahead: then they are not that fresh.",
+        _fresher_than_computed,
+    ),
+    Rule(
+        "contradictory",
+        "seniority",
+        f"An unknown level: choose from {', '.join(SENIORITIES)}.",
+        lambda s: s.seniority not in ("", *SENIORITIES),
+    ),
+)
+
+# What a design that is to be drawn needs beyond the rules for every ledger.
+REQUIRED = {
+    "users": "No word on who uses it: the segments that must not lose are unknown.",
+    "daily_users": "No daily users: every estimate hangs on them.",
+    "requests_per_user": "No requests a user: the rate cannot be computed.",
+    "peak_factor": "No peak factor: machines are bought for the mean.",
+    "items": "No size of the catalog: nobody can say whether one stage is enough.",
+    "page_size": "No page size: the volume of the log is unknown.",
+    "candidates": "No number of candidates: ranking cannot be priced.",
+    "p99_ms": "No p99: every model is fast enough.",
+    "freshness_minutes": "No freshness: nightly and streaming are both right.",
+    "consent_needed": "Nobody asked whether it must work without a profile.",
+    "data": "No data inventory: nobody knows what to erase.",
+    "privacy": "No privacy constraints: ask before the features are built.",
+    "seniority": "No level: the depth that is expected is unknown.",
+}
+DESIGN_RULES = (
+    *RULES,
+    *(
+        Rule("missing", name, finding, lambda s, name=name: _missing(s, name))
+        for name, finding in REQUIRED.items()
+    ),
 )
 
 
-def review(spec: DesignSpec) -> pd.DataFrame:
-    """Return the reviewer's findings on a ledger: columns kind, field, finding; empty when it is sound."""
-    found = [(rule.kind, rule.field, rule.finding) for rule in RULES if rule.broken_by(spec)]
+def review(spec: DesignSpec, rules: Sequence[Rule] = RULES) -> pd.DataFrame:
+    """Return the reviewer's findings on a ledger: columns kind, field, finding; empty when it is sound.
+
+    rules: `RULES` for a ledger that has just been begun, `DESIGN_RULES` for one that a design is drawn from.
+    """
+    found = [(rule.kind, rule.field, rule.finding) for rule in rules if rule.broken_by(spec)]
     return pd.DataFrame(found, columns=["kind", "field", "finding"])
 
 
@@ -187,8 +306,7 @@ def _distance(old: float | str, new: float | str) -> float:
 # ------------------------------------------------------------------ the interviewer
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """A question, and the field of the ledger that its answer fills: None when it fills none."""
 
     text: str

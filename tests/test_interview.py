@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from helpers.interview import (
     ASSUMED,
+    COUNTS,
+    DESIGN_RULES,
     QUESTIONS,
+    REQUIRED,
     RULES,
     DataField,
     DesignSpec,
@@ -54,7 +57,28 @@ BROKEN = {
     "before its label": {"data": (DataField("amount", "feature", 30),)},
     "no purpose": {"data": (DataField("name", "", 180),)},
     "no retention": {"data": (DataField("amount", "feature"),)},
+    "same price": {"cost_fp": 100},
+    "not a number above 0": {"items": 0},
+    "below the mean": {"peak_factor": 0.5},
+    "More candidates": {"items": 100, "candidates": 101},
+    "nothing is left to choose": {"page_size": 20, "candidates": 19},
+    "more than there is in the catalog": {"page_size": 20, "items": 19},
+    "through the network": {"p99_ms": 0.4},
+    "not that fresh": {"candidates": 20_000, "freshness_minutes": 15},
+    "unknown level": {"seniority": "Principal"},
 }
+COMPLETE = replace(
+    SOUND,
+    users="people who pay by card",
+    peak_factor=4,
+    items=1_000,
+    page_size=1,
+    candidates=10,
+    freshness_minutes=1,
+    consent_needed=False,
+    privacy=("reasons on request",),
+    seniority="Staff",
+)
 
 
 def test_a_sound_ledger_has_no_finding():
@@ -73,6 +97,46 @@ def test_every_rule_is_broken_by_one_of_the_defects():
         rule for rule in RULES if any(rule.broken_by(replace(SOUND, **change)) for change in BROKEN.values())
     ]
     assert broken == list(RULES)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_a_count_that_is_no_number_above_zero_is_found(name, value):
+    assert f"{name}, " in f"{', '.join(review(replace(COMPLETE, **{name: value})).field)}, "
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_peak_that_is_no_number_is_found(value):
+    assert "peak_factor" in review(replace(COMPLETE, peak_factor=value)).field.tolist()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"candidates": 1_000},
+        {"candidates": 10_000, "items": 10_000},
+        {"candidates": 20_000, "items": 20_000, "freshness_minutes": 60},
+        {"page_size": 10},
+        {"peak_factor": 1},
+        {"p99_ms": 0.5},
+    ],
+)
+def test_a_number_at_its_limit_is_no_contradiction(change):
+    assert review(replace(COMPLETE, **change), DESIGN_RULES).empty
+
+
+def test_a_design_needs_more_than_a_ledger_that_has_just_been_begun():
+    assert review(COMPLETE, DESIGN_RULES).empty
+    found = review(DesignSpec("nothing asked"), DESIGN_RULES)
+    assert set(REQUIRED) <= set(found.field[found.kind == "missing"])
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_each_gap_of_a_design_is_found(name):
+    empty = replace(COMPLETE, **{name: getattr(DesignSpec(""), name)})
+    found = review(empty, DESIGN_RULES)
+    assert ("missing", name) in set(zip(found.kind, found.field, strict=True))
+    assert name not in review(empty).field.tolist()
 
 
 def test_a_field_that_is_not_personal_needs_no_purpose():
