@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Self
 
 import numpy as np
@@ -174,6 +175,7 @@ def _checked_log(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype({"liked": bool})
 
 
+@cache
 def _span(text: str) -> pd.Timedelta:
     """The duration that a text such as "10min" names; ValueError when it is below 0."""
     span = pd.Timedelta(text)
