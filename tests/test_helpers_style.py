@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HELPERS = ROOT / "helpers"
 FLOORS = [
-    {"datasets", "downloads", "files", "shifts", "world", "simulator", "catalog"},
+    {"datasets", "downloads", "files", "saved_state", "sections", "shifts", "world", "simulator", "catalog"},
     {"metrics", "uncertainty", "capacity", "figures"},
     {
         "architecture",
@@ -44,7 +44,16 @@ FLOORS = [
         "incidents",
     },
     {"search", "fraud", "feed"},
-    {"exercises", "interview", "widgets"},
+    {
+        "exercises",
+        "interview",
+        "case_systems",
+        "outline",
+        "drill_questions",
+        "drill",
+        "mock_interview",
+        "widgets",
+    },
 ]
 NEIGHBORS = {  # the imports on one floor, each for its reason
     "downloads": {"datasets"},  # the same tables, larger: the same schemas and errors
@@ -64,6 +73,11 @@ NEIGHBORS = {  # the imports on one floor, each for its reason
     "serving": {"app", "releases", "request_log"},  # starts it, waits for a release, reads what it wrote
     "release_gates": {"releases", "request_path"},  # judge a release by what it would serve
     "exercises": {"interview"},  # judges the answers to its questions
+    "drill_questions": {"exercises"},  # speaks the same verdicts
+    "drill": {"drill_questions", "exercises"},  # asks the ones, in the words of the others
+    "mock_interview": {"interview", "case_systems"},  # asks for the ledger of one of the systems
+    "case_systems": {"interview"},  # fills its ledger, in its questions and metrics
+    "outline": {"case_systems"},  # draws one of them
 }
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
