@@ -10,6 +10,7 @@ from numbers import Real
 from types import MappingProxyType
 from typing import NamedTuple
 
+from helpers.designs import FRAUD_RATE, Load, Planned, plan_design
 from helpers.interview import SENIORITIES, DataField, DesignSpec, Metric, Question
 
 SCALES = ("small", "medium", "large")
@@ -117,20 +118,14 @@ class CaseSystem:
     def spec(self, scale: str, p99_ms: float, seniority: str) -> DesignSpec:
         """Return the complete ledger at a scale, a latency in ms and a level.
 
-        Raises ValueError for an unknown scale or level, or when the p99 is no number above 0.
+        The number of candidates is that of the richest design which answers in time.
+        Raises ValueError for an unknown scale or level, or when no design answers in time.
         """
         check_choice("scale", scale, self.scales)
         check_choice("seniority", seniority, SENIORITIES)
         _check_p99(p99_ms, self.latencies)
-        load = self.scales[scale]
-        return replace(
-            self.ledger,
-            daily_users=load.daily_users,
-            items=load.items,
-            candidates=min(self.ledger.candidates, load.items),
-            p99_ms=float(p99_ms),
-            seniority=seniority,
-        )
+        spec = replace(self.ledger, **self.scales[scale]._asdict(), p99_ms=float(p99_ms), seniority=seniority)
+        return replace(spec, candidates=plan_for(spec).candidates)
 
     def questions_at(self, scale: str, p99_ms: float, seniority: str = SENIORITIES[0]) -> dict[str, Question]:
         """Return the questions with the hidden answers at a scale and a latency; raises as `spec`."""
@@ -144,6 +139,35 @@ class CaseSystem:
     def questions(self) -> dict[str, Question]:
         """The questions with the hidden answers of the large system: key -> (text, field or None, answer)."""
         return self.questions_at("large", self.latencies[0])
+
+
+def load_of(spec: DesignSpec) -> Load:
+    """Return the load that a ledger describes; its log is kept as long as the field of data called a log.
+
+    Without such a field it is kept as long as the field that is kept longest. Raises ValueError when no field
+    says how long it is kept.
+    """
+    logs = [f for f in spec.data if "log" in f.name] or spec.data
+    days = [f.retention_days for f in logs if f.retention_days is not None]
+    if not days:
+        raise ValueError(f"Nobody knows how long {spec.system} keeps its log: give its field retention_days.")
+    return Load(
+        spec.daily_users,
+        spec.requests_per_user,
+        spec.peak_factor,
+        spec.items,
+        spec.page_size,
+        spec.freshness_minutes,
+        log_days=max(days),
+    )
+
+
+def plan_for(spec: DesignSpec) -> Planned:
+    """Return the richest design that answers within the p99 of a complete ledger, at its load.
+
+    Raises ValueError for an unknown system, or when no design answers in time.
+    """
+    return plan_design(spec.system, load_of(spec), spec.p99_ms)
 
 
 def _check_p99(p99_ms: float, usual: tuple[float, float]) -> None:
@@ -222,7 +246,6 @@ VIDEO = CaseSystem(
         requests_per_user=10,
         peak_factor=2.5,
         page_size=20,
-        candidates=500,
         freshness_minutes=15,
         label="watched half or 30 seconds",
         label_delay_days=1,
@@ -382,7 +405,6 @@ SEARCH = CaseSystem(
         requests_per_user=5,
         peak_factor=3,
         page_size=10,
-        candidates=1_000,
         freshness_minutes=5,
         label="click with a dwell of 30 seconds",
         label_delay_days=1,
@@ -544,7 +566,6 @@ FRAUD = CaseSystem(
         requests_per_user=1.5,
         peak_factor=4,
         page_size=1,
-        candidates=4,
         freshness_minutes=1 / 60,
         label="chargeback",
         label_delay_days=120,
@@ -563,7 +584,7 @@ FRAUD = CaseSystem(
     item="action",
     unit="card",
     cost_unit="dollars",
-    label_share=0.001,
+    label_share=FRAUD_RATE,
     negatives_kept=0.1,
     experiment=Experiment("fraud loss a card", "card", sd=10, lift=0.05),
     asks=_asks(
@@ -701,7 +722,6 @@ FEED = CaseSystem(
         requests_per_user=2,
         peak_factor=2.5,
         page_size=25,
-        candidates=500,
         freshness_minutes=1,
         label="comment, share, like or dwell",
         label_delay_days=2,
