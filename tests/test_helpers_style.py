@@ -51,6 +51,8 @@ FLOORS = [
         "outline",
         "drill_questions",
         "drill",
+        "rubric",
+        "answer_sheet",
         "mock_interview",
         "widgets",
     },
@@ -75,7 +77,8 @@ NEIGHBORS = {  # the imports on one floor, each for its reason
     "exercises": {"interview"},  # judges the answers to its questions
     "drill_questions": {"exercises"},  # speaks the same verdicts
     "drill": {"drill_questions", "exercises"},  # asks the ones, in the words of the others
-    "mock_interview": {"interview", "case_systems"},  # asks for the ledger of one of the systems
+    "answer_sheet": {"case_systems", "interview"},  # is checked against the ledger of a system
+    "mock_interview": {"answer_sheet", "case_systems", "interview", "rubric"},  # asks, checks, grades
     "case_systems": {"interview"},  # fills its ledger, in its questions and metrics
     "outline": {"case_systems"},  # draws one of them
 }
