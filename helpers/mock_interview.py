@@ -283,6 +283,8 @@ class MockInterview:
         does not run.
         """
         self._must_run()
+        if question is ...:
+            return _plain("Replace the `...` by a question, or by the key of one.")
         key = self._understood(question)
         if key is None:
             keys = ", ".join(self._open_keys())
@@ -297,7 +299,7 @@ class MockInterview:
             self._state.asked.append(key)
             self._save()
         changed = _changes(before, self.numbers())
-        answer = _spoken(getattr(self.spec, ask.field)) if ask.field else "It does not change what you build."
+        answer = _spoken(self.spec, ask.field) if ask.field else "It does not change what you build."
         return Told(
             f"*{ask.text}* — **{answer}**\n\n{_changes_told(changed)}\n\n{self.questions_left} questions "
             "left.",
@@ -398,11 +400,12 @@ class MockInterview:
     def score(self, points: Mapping[str, int], red_flags: Collection[str] = ()) -> None:
         """Score yourself by the rubric, 0 to 4 a row, and name the red flags that no check can see.
 
-        Rows may come one by one. Raises ValueError for an unknown row or flag, or points outside 0 to 4.
+        Rows may come one by one; the placeholder ``...`` leaves a row as it is. Raises ValueError for an
+        unknown row or flag, or points outside 0 to 4.
         """
         for flag in red_flags:
             choice("red flag", flag, tuple(RED_FLAGS))
-        self._state.scores |= check_scores(points)
+        self._state.scores |= check_scores({row: n for row, n in points.items() if n is not ...})
         self._state.red_flags = sorted(red_flags)
         self._save()
 
@@ -512,13 +515,18 @@ def _words_of(key: str, ask: Ask) -> set[str]:
     return _words(" ".join([key, ask.text, ask.field or "", heard]).replace("_", " "))
 
 
-def _spoken(value: object) -> str:
-    """An answer as text: a large number with its thousands apart, a yes or no, a list with commas."""
+UNITS = {"freshness_minutes": "minute", "label_delay_days": "day"}
+
+
+def _spoken(spec: DesignSpec, field: str) -> str:
+    """A requirement as text: a number with its thousands apart, a yes or no, a list with commas."""
+    value = getattr(spec, field)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ", ".join(value)
-    return f"{value:,.4g}" if isinstance(value, Real) and abs(value) < 1 else _large(value)
+    unit = f" {UNITS[field]}{'s' * (value != 1)}" if field in UNITS else ""
+    return f"{value:,.4g}{unit}" if unit else _large(value)
 
 
 def _large(value: object) -> str:
@@ -674,8 +682,7 @@ def _unasked(interview: MockInterview) -> str:
             worth[key] = design_change(known, truth)
     wasted = [asks[key].text for key in state.asked if asks[key].field is None]
     told = [
-        f"- {asks[key].text} It changes {asks[key].changes}: "
-        f"**{_spoken(getattr(interview._hidden, asks[key].field))}**."
+        f"- {asks[key].text} **{_spoken(interview._hidden, asks[key].field)}**; changes: {asks[key].changes}."
         for key in sorted(worth, key=worth.__getitem__, reverse=True)
     ]
     if wasted:

@@ -220,10 +220,24 @@ def test_a_question_in_own_words_is_understood(interview, said, key):
     assert interview.questions.index[interview.questions.asked].tolist() == [key]
 
 
-@pytest.mark.parametrize("said", ["", "Tell me everything", "how many", 3, None, ...])
+@pytest.mark.parametrize("said", ["", "Tell me everything", "how many", 3, None])
 def test_what_is_no_question_costs_nothing(interview, said):
     assert "do not understand" in interview.ask(said).text
     assert interview.questions_left == 6
+
+
+def test_an_untouched_placeholder_stops_nothing_and_costs_nothing(interview):
+    assert "Replace the `...`" in interview.ask(...).text
+    interview.fill({"baseline": ...})
+    interview.score({"model": ...})
+    assert interview.questions_left == 6
+    assert interview.sheet == Sheet()
+    assert interview.report().total is None
+
+
+def test_times_are_told_with_their_unit(interview):
+    assert "**15 minutes**" in interview.ask("fresh").text
+    assert "**1 day**" in interview.ask("delay").text
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
