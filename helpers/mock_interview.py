@@ -7,7 +7,7 @@ Everything works from plain cells.
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,7 +66,18 @@ class Told:
     """What the interviewer says, as Markdown, and the numbers that it changes: index, before, after."""
 
     text: str
-    changed: pd.DataFrame
+    changed: pd.DataFrame = field(default_factory=lambda: _changes({}, {}))
+
+    @property
+    def words(self) -> list[str]:
+        """The text line by line, without its table and without the marks of Markdown."""
+        lines = [line.replace("*", "").replace("`", "") for line in self.text.splitlines()]
+        return [line for line in lines if line and not line.startswith("|")]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The changed numbers as text: name, before, after."""
+        return [[name, _short(before), _short(after)] for name, before, after in self.changed.itertuples()]
 
     def _repr_markdown_(self) -> str:
         return self.text
@@ -154,7 +165,7 @@ class MockInterview:
         if self._state.started_at is None:
             self._state.started_at = float(self._clock())
             self._save()
-        return _plain(self._brief())
+        return Told(self._brief())
 
     def minute(self) -> float:
         """Return the minutes since the start, without the pauses; 0 before it."""
@@ -186,6 +197,13 @@ class MockInterview:
             self._save()
         return self.minute()
 
+    @property
+    def state(self) -> str:
+        """Whether the clock is "ready", "running" or "paused"."""
+        if self._state.started_at is None:
+            return "ready"
+        return "running" if self._state.paused_at is None else "paused"
+
     def _must_have_started(self) -> None:
         if self._state.started_at is None:
             raise ValueError("The interview has not begun: call .start().")
@@ -205,8 +223,8 @@ class MockInterview:
     @property
     def _told(self) -> DesignSpec:
         """The ledger without the surprise."""
-        fields = [self.system.asks[key].field for key in self._state.asked]
-        return replace(self._opening(), **{name: getattr(self._hidden, name) for name in fields if name})
+        names = [self.system.asks[key].field for key in self._state.asked]
+        return replace(self._opening(), **{name: getattr(self._hidden, name) for name in names if name})
 
     def _opening(self) -> DesignSpec:
         """The brief, and modest assumptions for what has to be asked for."""
@@ -214,10 +232,8 @@ class MockInterview:
         small = self.system.scales["small"]
         assumed = replace(ASSUMED, daily_users=small.daily_users, items=small.items, label="")
         to_ask = {ask.field for ask in self.system.asks.values()} - {"p99_ms"}
-        told = {
-            field.name: getattr(hidden, field.name) for field in fields(hidden) if field.name not in to_ask
-        }
-        return replace(assumed, **told)
+        known = [one.name for one in fields(hidden) if one.name not in to_ask]
+        return replace(assumed, **{name: getattr(hidden, name) for name in known})
 
     def numbers(self) -> dict[str, float | str]:
         """Return what the ledger, as you know it, makes you build: numbers, and choices in words."""
@@ -284,14 +300,14 @@ class MockInterview:
         """
         self._must_run()
         if question is ...:
-            return _plain("Replace the `...` by a question, or by the key of one.")
+            return Told("Replace the `...` by a question, or by the key of one.")
         key = self._understood(question)
         if key is None:
             keys = ", ".join(self._open_keys())
-            return _plain(f"I do not understand {question!r}. Ask for one thing, or use a key: {keys}.")
+            return Told(f"I do not understand {question!r}. Ask for one thing, or use a key: {keys}.")
         ask, before = self.system.asks[key], self.numbers()
         if ask.field == "p99_ms":
-            return _plain(f"The p99 was in the brief: {self.spec.p99_ms:g} ms.")
+            return Told(f"The p99 was in the brief: {self.spec.p99_ms:g} ms.")
         if key not in self._state.asked:
             if self.questions_left <= 0:
                 spent = self.settings["budget"]
@@ -332,7 +348,7 @@ class MockInterview:
         if not self._state.surprised:
             if self.minute() < SURPRISE_AT:
                 due = f"Not yet: it is minute {self.minute():.0f}, and the surprise is due at {SURPRISE_AT}."
-                return _plain(due)
+                return Told(due)
             self._state.surprised = True
             self._save()
         changed = _changes(self._numbers(self._told), self.numbers())
@@ -350,11 +366,11 @@ class MockInterview:
         """Return the next follow-up at the chosen level; the report gives the keys to their answers."""
         self._must_run()
         if self._state.followed >= len(self._follow_ups):
-            return _plain("There are no more follow-ups.")
+            return Told("There are no more follow-ups.")
         asked = self.system.followups[self.settings["seniority"]][self._follow_ups[self._state.followed]]
         self._state.followed += 1
         self._save()
-        return _plain(f"**{asked.question}**")
+        return Told(f"**{asked.question}**")
 
     # ---------------------------------------------------------------- the answer sheet
 
@@ -380,7 +396,7 @@ class MockInterview:
         self._save()
         due = ", ".join(self.due())
         told = f"Minute {self.minute():.0f}, {self.phase().name}: {len(self.sheet.parts)} parts are filled."
-        return _plain(f"{told} Due by now: {due}." if due else told)
+        return Told(f"{told} Due by now: {due}." if due else told)
 
     def due(self) -> list[str]:
         """Return the parts of the sheet that should be filled by the end of this phase and are not."""
@@ -475,11 +491,6 @@ def _moment(value: float | None) -> float | None:
 # ---------------------------------------------------------------- words
 
 
-def _plain(text: str) -> Told:
-    """Words that change no number."""
-    return Told(text, _changes({}, {}))
-
-
 FILLERS = {
     *("a", "an", "and", "any", "are", "at", "be", "by", "can", "could", "do", "does", "for", "from", "have"),
     *("how", "i", "in", "is", "it", "its", "long", "many", "may", "me", "ms", "much", "must", "of", "on"),
@@ -518,14 +529,14 @@ def _words_of(key: str, ask: Ask) -> set[str]:
 UNITS = {"freshness_minutes": "minute", "label_delay_days": "day"}
 
 
-def _spoken(spec: DesignSpec, field: str) -> str:
+def _spoken(spec: DesignSpec, name: str) -> str:
     """A requirement as text: a number with its thousands apart, a yes or no, a list with commas."""
-    value = getattr(spec, field)
+    value = getattr(spec, name)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ", ".join(value)
-    unit = f" {UNITS[field]}{'s' * (value != 1)}" if field in UNITS else ""
+    unit = f" {UNITS[name]}{'s' * (value != 1)}" if name in UNITS else ""
     return f"{value:,.4g}{unit}" if unit else _large(value)
 
 
@@ -676,9 +687,9 @@ def _unasked(interview: MockInterview) -> str:
     asks, state, known = interview.system.asks, interview._state, interview.spec
     worth = {}
     for key in interview._open_keys():
-        field = asks[key].field
-        if field and key not in state.asked:
-            truth = replace(known, **{field: getattr(interview._hidden, field)})
+        name = asks[key].field
+        if name and key not in state.asked:
+            truth = replace(known, **{name: getattr(interview._hidden, name)})
             worth[key] = design_change(known, truth)
     wasted = [asks[key].text for key in state.asked if asks[key].field is None]
     told = [

@@ -54,6 +54,7 @@ FLOORS = [
         "rubric",
         "answer_sheet",
         "mock_interview",
+        "interview_panel",
         "widgets",
     },
 ]
@@ -78,6 +79,7 @@ NEIGHBORS = {  # the imports on one floor, each for its reason
     "drill_questions": {"exercises"},  # speaks the same verdicts
     "drill": {"drill_questions", "exercises"},  # asks the ones, in the words of the others
     "answer_sheet": {"case_systems", "interview"},  # is checked against the ledger of a system
+    "interview_panel": {"mock_interview"},  # clicks for its public methods
     "mock_interview": {"answer_sheet", "case_systems", "interview", "rubric"},  # asks, checks, grades
     "case_systems": {"interview"},  # fills its ledger, in its questions and metrics
     "outline": {"case_systems"},  # draws one of them

@@ -102,6 +102,15 @@ def test_a_pause_stops_the_clock_also_over_a_restart(interview, path, clock):
     assert again(interview, path, clock).minute() == pytest.approx(6)
 
 
+def test_all_pauses_count(interview, clock):
+    for _ in range(3):
+        interview.pause()
+        clock.wait(10)
+        interview.resume()
+        clock.wait(1)
+    assert interview.minute() == pytest.approx(3)
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     st.lists(
@@ -419,6 +428,27 @@ def test_the_report_says_what_was_not_asked_and_what_was_wasted(interview):
     assert CALIBRATION in text
 
 
+def test_four_questions_that_change_the_design_are_enough(interview):
+    def verdict():
+        return next(finding.verdict for finding in interview.findings() if finding.check == "questions")
+
+    assert verdict() == "missing"
+    for key in ("team", "users", "loads", "peak"):
+        interview.ask(key)
+        assert verdict() == "wrong"
+    interview.ask("catalog")
+    assert verdict() == "sound"
+
+
+def test_what_was_not_asked_is_told_by_the_change_it_makes_largest_first(interview):
+    interview.ask("users")
+    told = interview.report().text
+    largest, smaller, none = (
+        told.index(interview.system.asks[key].text) for key in ("catalog", "page", "bad")
+    )
+    assert largest < smaller < none
+
+
 def test_keys_are_told_for_what_was_asked_only(interview, clock):
     assert "Key:" not in interview.report().text
     asked = interview.follow_up().text.strip("*")
@@ -431,9 +461,10 @@ def test_keys_are_told_for_what_was_asked_only(interview, clock):
 
 
 def test_parts_that_were_filled_too_late_are_named(interview, clock):
+    clock.wait(LENGTH - 1)
     interview.fill({"baseline": "popular"})
     assert "too late" not in interview.report().text
-    clock.wait(LENGTH + 1)
+    clock.wait(2)
     interview.fill({"risks": ["a loop"]})
     assert "too late to count in a real interview: risks" in interview.report().text
 
