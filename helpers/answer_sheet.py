@@ -70,8 +70,8 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
 def _numbers(name: str, value: Any) -> dict[str, float]:
     if not isinstance(value, Mapping):
         raise ValueError(f"{name} must be a dictionary of names and numbers, not {value!r}.")
-    given = {_text(name, key): number for key, number in value.items() if number is not ...}
-    return {key: _number(f"{name}[{key!r}]", number) for key, number in given.items() if number is not None}
+    given = {_text(name, key): _number(f"{name}[{key!r}]", number) for key, number in value.items()}
+    return {key: number for key, number in given.items() if number is not None}
 
 
 def _rows(kind: type, *, columns: str) -> Callable[[str, Any], tuple]:
@@ -115,6 +115,22 @@ def _estimates(name: str, value: Any) -> dict[str, float]:
     if unknown := [key for key in given if key not in ESTIMATES]:
         raise ValueError(f"There is no estimate {', '.join(unknown)}. Choose from: {', '.join(ESTIMATES)}.")
     return given
+
+
+def written(value: Any) -> Any:
+    """Return what a learner wrote without its placeholders ``...``, or ``...`` when nothing else is left.
+
+    Of a dictionary the entries that are written stay, of a list the items; a row with a placeholder is none.
+    """
+    if isinstance(value, Mapping):
+        kept = {key: item for key, item in value.items() if item is not ...}
+        return kept if kept or not value else ...
+    if isinstance(value, list | tuple):
+        kept = [
+            item for item in value if item is not ... and not (isinstance(item, list | tuple) and ... in item)
+        ]
+        return kept if kept or not value else ...
+    return value
 
 
 class Part(NamedTuple):
@@ -208,7 +224,8 @@ class Sheet:
         """
         if unknown := [name for name in parts if name not in PARTS]:
             raise ValueError(f"There is no part {', '.join(unknown)}. Choose from: {', '.join(PARTS)}.")
-        return replace(self, **{name: value for name, value in parts.items() if value is not ...})
+        read = {name: written(value) for name, value in parts.items()}
+        return replace(self, **{name: value for name, value in read.items() if value is not ...})
 
     @property
     def parts(self) -> dict[str, Any]:

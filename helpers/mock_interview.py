@@ -24,6 +24,7 @@ from helpers.answer_sheet import (
     estimates,
     findings_table,
     users_per_arm,
+    written,
 )
 from helpers.case_systems import SURPRISE_FIELDS, Ask, find_system, surprised
 from helpers.figures import say, short
@@ -36,6 +37,10 @@ from helpers.shifts import choice, whole
 
 LENGTH, SURPRISE_AT = 45, 25  # minutes
 USEFUL = 4  # questions that change the design, at least
+NOT_RUNNING = {
+    "ready": "The interview has not begun: call .start().",
+    "paused": "The interview is paused: call .resume().",
+}
 CHECKED_CAP = 2  # points of a row in which a check found something: 3 asks for sound numbers
 
 
@@ -205,13 +210,8 @@ class MockInterview:
         return "running" if self._state.paused_at is None else "paused"
 
     def _must_have_started(self) -> None:
-        if self._state.started_at is None:
-            raise ValueError("The interview has not begun: call .start().")
-
-    def _must_run(self) -> None:
-        self._must_have_started()
-        if self._state.paused_at is not None:
-            raise ValueError("The interview is paused: call .resume().")
+        if self.state == "ready":
+            raise ValueError(NOT_RUNNING["ready"])
 
     # ---------------------------------------------------------------- what is known
 
@@ -298,9 +298,10 @@ class MockInterview:
         that was asked before, costs nothing. Raises ValueError when all questions are spent, or the clock
         does not run.
         """
-        self._must_run()
         if question is ...:
             return Told("Replace the `...` by a question, or by the key of one.")
+        if self.state != "running":
+            raise ValueError(NOT_RUNNING[self.state])
         key = self._understood(question)
         if key is None:
             keys = ", ".join(self._open_keys())
@@ -343,8 +344,9 @@ class MockInterview:
         return names[np.random.default_rng([self.settings["seed"], 1]).integers(len(names))]
 
     def surprise(self) -> Told:
-        """Return the news of minute 25, and what it changes; before then, when it is due."""
-        self._must_run()
+        """Return the news of minute 25, and what it changes; before then, or without a clock, what to do."""
+        if self.state != "running":
+            return Told(NOT_RUNNING[self.state])
         if not self._state.surprised:
             if self.minute() < SURPRISE_AT:
                 due = f"Not yet: it is minute {self.minute():.0f}, and the surprise is due at {SURPRISE_AT}."
@@ -363,8 +365,12 @@ class MockInterview:
         return np.random.default_rng([self.settings["seed"], 2]).permutation(count).tolist()
 
     def follow_up(self) -> Told:
-        """Return the next follow-up at the chosen level; the report gives the keys to their answers."""
-        self._must_run()
+        """Return the next follow-up at the chosen level, or what to do while the clock does not run.
+
+        The report gives the keys to the answers.
+        """
+        if self.state != "running":
+            return Told(NOT_RUNNING[self.state])
         if self._state.followed >= len(self._follow_ups):
             return Told("There are no more follow-ups.")
         asked = self.system.followups[self.settings["seniority"]][self._follow_ups[self._state.followed]]
@@ -383,14 +389,15 @@ class MockInterview:
         """Write parts of the sheet and save at once; return what is filled, and what this phase still needs.
 
         sheet: a dictionary of parts (see `answer_sheet.PARTS`), or a whole `Sheet`, whose empty parts leave
-        what was written. The placeholder ``...`` leaves a part as it is. Raises ValueError, and changes
-        nothing, for an unknown part or a wrong shape, or before the start.
+        what was written. Placeholders ``...`` leave a part as it is (see `answer_sheet.written`). Raises
+        ValueError, and changes nothing, for an unknown part or a wrong shape, or before the start.
         """
-        self._must_have_started()
         parts = sheet.parts if isinstance(sheet, Sheet) else sheet
         if not isinstance(parts, Mapping):
             raise ValueError(f"Give a dictionary of parts or a Sheet, not {sheet!r}.")
-        given = {name: value for name, value in parts.items() if value is not ...}
+        given = {name: value for name, value in parts.items() if written(value) is not ...}
+        if given:
+            self._must_have_started()
         self._state.sheet = self._state.sheet.filled(given)
         self._state.filled |= dict.fromkeys(given, round(self.minute(), 1))
         self._save()

@@ -239,6 +239,24 @@ def test_placeholders_leave_what_was_written():
     assert (sheet.baseline, sheet.split, sheet.label) == ("rules", "", "click")
 
 
+def test_rows_and_entries_with_a_placeholder_are_left_out():
+    sheet = sound()
+    untouched = {
+        "estimates": {"peak_qps": ..., "ranking_cores": ...},
+        "ladder": [..., ...],
+        "alarms": [("label", ..., ...)],
+        "data": [(..., ..., ...)],
+        "rollback": ...,
+    }
+    assert sheet.filled(untouched) == sheet
+    half = sheet.filled({"estimates": {"peak_qps": 3, "ranking_cores": ...}, "ladder": ["rules", ...]})
+    assert (half.estimates, half.ladder) == ({"peak_qps": 3.0}, ("rules",))
+    assert sheet.filled({"alarms": [("label", "rate", "us"), ("concept", ..., "us")]}).alarms == (
+        DriftAlarm("label", "rate", "us"),
+    )
+    assert sheet.filled({"ladder": [], "estimates": {}}).ladder == ()
+
+
 def test_quantities_are_read_and_rows_get_names():
     sheet = Sheet(users_per_arm=5 * units.user, data=[["log", "x", 3]], alarms=[["label", "rate", "us"]])
     assert sheet.users_per_arm == 5

@@ -139,10 +139,22 @@ def test_a_clock_that_is_set_back_gives_no_negative_minute(interview, clock):
     assert interview.phase() is PHASES[0]
 
 
-@pytest.mark.parametrize("call", ["pause", "resume", "surprise", "follow_up"])
-def test_nothing_happens_before_the_start(path, clock, call):
+@pytest.mark.parametrize("call", ["pause", "resume"])
+def test_a_clock_that_does_not_run_cannot_be_paused(path, clock, call):
     with pytest.raises(ValueError, match=r"\.start\(\)"):
         getattr(MockInterview(path, clock=clock), call)()
+
+
+@pytest.mark.parametrize("call", ["surprise", "follow_up"])
+def test_nothing_is_told_while_the_clock_does_not_run(path, clock, call):
+    interview = MockInterview(path, clock=clock)
+    assert "call .start()" in getattr(interview, call)().text
+    interview.start()
+    clock.wait(SURPRISE_AT)
+    interview.pause()
+    before = interview.report().text
+    assert "call .resume()" in getattr(interview, call)().text
+    assert interview.report().text == before
 
 
 def test_nobody_asks_before_the_start_or_in_a_pause(path, clock):
@@ -229,10 +241,18 @@ def test_a_question_in_own_words_is_understood(interview, said, key):
     assert interview.questions.index[interview.questions.asked].tolist() == [key]
 
 
-@pytest.mark.parametrize("said", ["", "Tell me everything", "how many", 3, None])
+@pytest.mark.parametrize("said", ["", "Tell me everything", "how many", "What does it cost?", 3, None])
 def test_what_is_no_question_costs_nothing(interview, said):
     assert "do not understand" in interview.ask(said).text
     assert interview.questions_left == 6
+
+
+def test_untouched_cells_stop_nothing_before_the_start(path, clock):
+    interview = MockInterview(path, clock=clock)
+    for told in (interview.ask(...), interview.fill({"split": ..., "estimates": {"peak_qps": ...}})):
+        assert told.text
+    interview.score({"model": ...})
+    assert interview.minute() == 0
 
 
 def test_an_untouched_placeholder_stops_nothing_and_costs_nothing(interview):
