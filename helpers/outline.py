@@ -797,11 +797,12 @@ def _box(ax: Axes, design: Design, stage: Stage, place: Area) -> None:
         kinds = [s for s in design.seams if stage.name in (s.source, s.target)]
         lines = [stage.name, *told, *(f"{s.kind} seam: {s.contract}" for s in kinds)]
     size = 6.7
-    fitted = [line for text in lines for line in _wrapped(text, wide - 0.06, size, bold=True)]
+    name, *others = (_wrapped(text, wide - 0.06, size, bold=True) for text in lines)
+    fitted = [*name, *(line for other in others for line in other)]
     size *= min(1.0, tall / (len(fitted) * PITCH * size / 72))
     for i, line in enumerate(fitted):
         y = bottom + tall / 2 + ((len(fitted) - 1) / 2 - i) * PITCH * size / 72
-        weight = "bold" if i == 0 else "normal"
+        weight = "bold" if i < len(name) else "normal"
         style = {"ha": "center", "va": "center", "color": INK, "zorder": 3}
         ax.text(left + wide / 2, y, line, fontsize=size, weight=weight, **style)
 
