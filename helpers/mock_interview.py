@@ -30,7 +30,17 @@ from helpers.case_systems import SURPRISE_FIELDS, Ask, find_system, surprised
 from helpers.figures import say, short
 from helpers.interview import ASSUMED, DesignSpec, consequences, design_change
 from helpers.metrics import cost_threshold
-from helpers.rubric import CALIBRATION, HIGHEST, RED_FLAG_CAP, RED_FLAGS, RUBRIC, band, check_scores, total
+from helpers.rubric import (
+    BANDS,
+    CALIBRATION,
+    HIGHEST,
+    RED_FLAG_CAP,
+    RED_FLAGS,
+    RUBRIC,
+    band,
+    check_scores,
+    total,
+)
 from helpers.saved_state import StateFile
 from helpers.sections import concepts, section_link
 from helpers.shifts import choice, whole
@@ -245,7 +255,8 @@ class MockInterview:
         told |= estimates(spec, self.system)
         told["days of an A/B test, if all take part"] = 2 * users_per_arm(self.system) / spec.daily_users
         told["privacy"] = ", ".join(spec.privacy)
-        if spec.cost_fp is not None and spec.cost_fn is not None:
+        told |= {name: cost for name in ("cost_fp", "cost_fn") if (cost := getattr(spec, name)) is not None}
+        if "cost_fp" in told and "cost_fn" in told:
             told["threshold"] = cost_threshold(spec.cost_fp, spec.cost_fn)
         return told
 
@@ -318,8 +329,8 @@ class MockInterview:
         changed = _changes(before, self.numbers())
         answer = _spoken(self.spec, ask.field) if ask.field else "It does not change what you build."
         return Told(
-            f"*{ask.text}* — **{answer}**\n\n{_changes_told(changed)}\n\n{self.questions_left} questions "
-            "left.",
+            f"*{ask.text}* — **{answer}**\n\n{_changes_told(changed)}\n\n"
+            f"Questions left: {self.questions_left}.",
             changed,
         )
 
@@ -599,7 +610,7 @@ def _report(interview: MockInterview) -> Report:
         _follow_ups_told(interview),
         "### Practice next",
         "\n".join(f"{number}. {text}" for number, text in enumerate(practice, 1)),
-        f"*{CALIBRATION}*",
+        f"*{BANDS} {CALIBRATION}*",
     ]
     text = "\n\n".join(part for part in parts if part)
     return Report(rows, findings_table(findings), tuple(flags), reached, reached_band, tuple(practice), text)

@@ -13,6 +13,10 @@ from helpers.shifts import choice, whole
 
 HIGHEST = 4  # points a row
 RED_FLAG_CAP = 55
+BANDS = (
+    "Below 45 no hire, below 60 mid; from 60 Senior, if no row is below 2 and data has 3; from 78 Staff, if "
+    "four rows have 4 and none is below 3. Without these rows the next lower band holds."
+)
 CALIBRATION = "Weights and bands are a calibration of the authors of this project, not a truth."
 
 
@@ -144,7 +148,7 @@ def band(points: Mapping[str, int], red_flags: Collection[str] = ()) -> str:
     """Return the band of the points: "no hire" below 45, "mid" below 60, else "Senior" or "Staff".
 
     Senior needs no row below 2 and 3 for data; Staff needs 78, four rows of 4 and none below 3. Who has the
-    total but not the rows falls one band. Raises ValueError as `total`.
+    total but not the rows falls to the highest band whose rows fit. Raises ValueError as `total`.
     """
     reached, values = total(points, red_flags), list(points.values())
     if reached >= 78 and values.count(HIGHEST) >= 4 and min(values) >= 3:

@@ -179,6 +179,23 @@ def test_labels_of_the_same_day_need_no_gap():
     assert faults(sound().filled({"gap_days": 0}), same_day) == []
 
 
+def test_data_may_be_deleted_once_the_label_is_known():
+    kept = [("log", "training", case().spec.label_delay_days)]
+    assert faults(sound().filled({"data": kept})) == []
+
+
+def test_a_test_that_a_day_cannot_fill_is_told_by_its_factor():
+    def told(users):
+        spec = replace(case().spec, daily_users=users)
+        return next(
+            f.finding for f in check(sound(), case()._replace(spec=spec)) if f.check == "users an arm"
+        )
+
+    needed = 2 * users_per_arm(VIDEO)
+    assert "too few by a factor of 2." in told(needed / 2)
+    assert "too few" not in told(needed)
+
+
 def test_half_the_latency_makes_a_budget_too_large():
     halved = case()._replace(spec=replace(case().spec, p99_ms=100))
     assert [finding.check for finding in faults(sound(), halved)] == ["latency budget"]
