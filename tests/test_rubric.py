@@ -55,6 +55,9 @@ def test_a_point_more_never_lowers_the_band(given_points, row):
         (scored(1), "no hire"),
         (scored(2), "mid"),
         (scored(3), "Senior"),
+        (scored(2, data_and_features=3, framing_and_metrics=3), "Senior"),  # 60 exactly
+        (scored(2, framing_and_metrics=1), "mid"),  # 45 exactly
+        (scored(2, framing_and_metrics=1, communication=1), "no hire"),
         (scored(3, data_and_features=2), "mid"),
         (scored(4, communication=1), "mid"),
         (scored(4, communication=2), "Senior"),
