@@ -147,6 +147,18 @@ def test_what_was_known_comes_back_later_than_what_was_missed(path):
     assert known not in seen[:-1]
 
 
+def test_of_what_is_due_the_lowest_box_is_asked_first(path):
+    answer_right(Drill(path))
+    state = json.loads(path.read_text())
+    card = {"asked": 1, "right": 1}
+    state["content"] |= {
+        "asked": 9,
+        "cards": {"1.6": card | {"box": 2, "due": 1}, "5.9": card | {"box": 1, "due": 8}},
+    }
+    path.write_text(json.dumps(state))
+    assert Drill(path).next().concept_id == "5.9"
+
+
 def test_every_concept_is_asked_before_long(path):
     drill, seen = Drill(path), set()
     for _ in range(4 * len(GENERATORS)):
