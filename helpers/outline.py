@@ -634,7 +634,8 @@ def _filled(
 
 
 def _page(o: Outline) -> Axes:
-    figure = plt.figure(figsize=(WIDTH, HEIGHT), dpi=150, layout="none")
+    figure = plt.figure(figsize=(WIDTH, HEIGHT), dpi=150)
+    figure.set_layout_engine("none")  # every place on the page is given
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, WIDTH), ylim=(0, HEIGHT))
     ax.axis("off")

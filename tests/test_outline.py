@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.patches import FancyBboxPatch
 
+from helpers import figures
 from helpers.capacity import units
 from helpers.case_systems import SCALES, SYSTEMS
 from helpers.interview import SENIORITIES, DataField
@@ -119,6 +120,24 @@ def test_a_picture_is_a_page_with_ink_on_it(name):
     ink = dots[..., :3].min(axis=2) < 0.5
     assert 0.02 < ink.mean() < 0.5
     assert all(part.any() for rows in np.array_split(ink, 4) for part in np.array_split(rows, 4, axis=1))
+
+
+def test_the_print_is_one_page_of_a4():
+    ax = outline("feed ranking", "small", 200, "Staff").draw()
+    print_out = BytesIO()
+    ax.figure.savefig(print_out, format="pdf")
+    assert ax.get_position().bounds == (0, 0, 1, 1)  # nothing was laid out anew
+    assert print_out.getvalue().count(b"/Type /Page ") == 1
+    width, height = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", print_out.getvalue()).groups()
+    assert (float(width), float(height)) == pytest.approx((297 / 25.4 * 72, 210 / 25.4 * 72), abs=0.5)
+
+
+def test_the_page_is_shown_with_its_alternative_text(monkeypatch):
+    shown = []
+    monkeypatch.setattr(figures, "display", lambda thing, **rest: shown.append(rest))
+    made = outline("feed ranking", "small", 200, "Senior")
+    figures.show(made.draw(), made.alt)
+    assert shown[0]["metadata"]["image/png"]["alt"] == made.alt
 
 
 # ---------------------------------------------------------------- what stands on it
