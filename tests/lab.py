@@ -144,7 +144,7 @@ class Visit:
     def note_address(self, url: str) -> None:
         """Remember an address that is not on this machine."""
         parts = urlsplit(url)
-        if parts.scheme not in ("data", "blob") and parts.hostname != HOST:
+        if parts.scheme not in ("data", "blob", "file") and parts.hostname != HOST:
             self.outside.append(url)
 
     def note_error(self, message: str, stack: str) -> None:

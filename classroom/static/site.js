@@ -1,0 +1,6 @@
+// What scrolls sideways must be reached by keyboard too.
+addEventListener("DOMContentLoaded", () => {
+  for (const box of document.querySelectorAll("pre, .output.text_html, .table-wrapper")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  }
+});
