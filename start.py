@@ -5,6 +5,9 @@
   python start.py notebooks [...]   run the notebooks again and save their outputs; all, or those named
   python start.py bench [...]       print the benchmark tables; all, or those named; options go to them
   python start.py serve [...]       serve recommendations on this machine; a small release, or a directory
+  python start.py site              build the whole series as a static site, in build/site
+  python start.py slides [...]      build slides in build/slides; of all notebooks, or those named; --path 90
+  python start.py class NAME        make a clean copy for a class, and the teacher's folder, in build/classes
   python start.py setup             only set up
 
 Paths after a command start at the repository. Needs Python 3.11 or newer, and the network the first time.
@@ -90,7 +93,8 @@ def is_set_up(extras):
 
 
 def set_up(extras):
-    """Make .venv, unless it is complete and current."""
+    """Make .venv, unless it is complete and current; the extras that it has, it keeps."""
+    extras = sorted(set(extras).union(read_stamp().get("extras", [])))
     if is_set_up(extras):
         return
     with only_one():
@@ -269,6 +273,21 @@ def serve(arguments):
     return run([PYTHON, "-m", "helpers.app"] + arguments)
 
 
+def site(arguments):
+    """Build the static site."""
+    return run([PYTHON, "-m", "classroom", "site"] + arguments)
+
+
+def slides(arguments):
+    """Build the slides."""
+    return run([PYTHON, "-m", "classroom", "slides"] + arguments)
+
+
+def make_class(arguments):
+    """Make the folder of a class."""
+    return run([PYTHON, "-m", "classroom", "class"] + arguments)
+
+
 def setup(arguments):
     """Do nothing more than the set-up that every command begins with."""
     return 0
@@ -280,8 +299,12 @@ COMMANDS = {
     "notebooks": notebooks,
     "bench": bench,
     "serve": serve,
+    "site": site,
+    "slides": slides,
+    "class": make_class,
     "setup": setup,
 }
+NEEDS = {"site": ["classroom"], "slides": ["classroom"], "class": ["classroom"]}  # the extras of a command
 
 
 def known_extras():
@@ -320,7 +343,7 @@ def main(arguments, version=sys.version_info):
         return 1
     options, rest = parse(arguments)
     try:
-        set_up(options.extras)
+        set_up(options.extras + NEEDS.get(options.command, []))
     except KeyboardInterrupt:
         sys.stderr.write("\nStopped. Repeat your command to set up again, from a clean folder.\n")
         return 130

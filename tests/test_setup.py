@@ -294,6 +294,12 @@ def test_an_extra_is_installed_once_and_kept(start):
     assert start.installed == [".", ".[browser]"]
 
 
+def test_another_extra_does_not_remove_the_first(start):
+    for name in ("browser", "distributed"):
+        assert start.main(["setup", "--with", name]) == 0
+    assert start.installed == [".[browser]", ".[browser,distributed]"]
+
+
 def test_an_extra_that_does_not_exist_is_refused(start, capsys):
     with pytest.raises(SystemExit):
         start.main(["setup", "--with", "gold"])
@@ -523,6 +529,20 @@ def test_options_go_to_the_benchmark(start, folder, calls):
 def test_serve_starts_the_application(start, calls):
     assert start.main(["serve", "somewhere", "--port", "8001"]) == 0
     assert calls == [([start.PYTHON, "-m", "helpers.app", "somewhere", "--port", "8001"], {})]
+
+
+@pytest.mark.parametrize("arguments", [["site"], ["slides", "02", "--path", "90"], ["class", "autumn"]])
+def test_what_a_teacher_makes_brings_its_extra(start, calls, monkeypatch, arguments):
+    extras = []
+    monkeypatch.setattr(start, "set_up", extras.extend)
+    assert start.main([*arguments, "--with", "browser"]) == 0
+    assert extras == ["browser", "classroom"]
+    assert calls == [([start.PYTHON, "-m", "classroom", *arguments], {})]
+
+
+def test_the_other_commands_need_no_extra(start):
+    assert set(start.NEEDS) == {"site", "slides", "class"}
+    assert set(start.NEEDS["site"]) <= set(start.known_extras())
 
 
 # A shell that starts a job in the background has it ignore Ctrl-C, and every child inherits that; a terminal
