@@ -90,9 +90,11 @@ def for_class(cell: NotebookNode) -> NotebookNode:
     cell = deepcopy(cell)
     if "reveal(" in cell.source:
         cell.metadata["tags"] = [GUESS]
-    for output in cell.get("outputs", []):
+    for output in list(cell.get("outputs", [])):
         if text := output.get("data", {}).get("text/markdown"):
             output.data["text/markdown"] = UNANSWERED.sub("", text)
+            if not output.data["text/markdown"]:
+                cell.outputs.remove(output)
     return cell
 
 

@@ -35,7 +35,7 @@ def figure(alt=FINDING):
 
 
 def says(sentence):
-    return new_output("display_data", {"text/markdown": sentence})
+    return new_output("display_data", {"text/markdown": sentence, "text/plain": "<Markdown object>"})
 
 
 def notebook(*extra):
@@ -128,6 +128,7 @@ def test_slides_hold_the_path_with_its_notes_and_no_hint_that_nobody_answered(pr
         assert "Measured: the share is" in page
         assert "You made no guess" not in page
         assert "Not attempted" not in page
+        assert "Markdown object" not in page
         assert 'class="highlight"' in page, "code is colored while building"
     assert not (project / "build" / "slides" / "04_model-45.html").exists(), "the folder is built anew"
 

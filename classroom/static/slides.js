@@ -2,16 +2,17 @@
 // It runs in the browser, once fonts and figures are there, because only then are heights known.
 (() => {
   const WIDTH = 1200, HEIGHT = 660; // of what stands on a slide: 1280 by 720 less the margins
+  const SMALLEST_FIGURE = 320, SHORT_TEXT = 200; // heights
   const BOXES = ".cell, .cell_input, .cell_output, .output.text_markdown";
 
   // Cut a section into parts that stay whole: a paragraph, a piece of code, a table, a figure with its caption.
   // Parts of one cell share a group. What answers a guess of the class is known by its cell.
   function cut(box, group, parts) {
     for (const child of [...box.children]) {
-      const figure = parts.at(-1)?.node.querySelector("img");
+      const figure = parts.at(-1)?.node.querySelector("img"), finding = child.querySelector(":scope > em");
       if (child.matches(BOXES)) {
         cut(child, group ?? child, parts);
-      } else if (figure && child.matches("p") && child.firstElementChild?.matches("em:only-child")) {
+      } else if (figure && finding && child.textContent === finding.textContent) {
         parts.at(-1).node.append(child); // the finding below its figure
       } else {
         const node = document.createElement("div"), answers = Boolean(child.closest(".tag_guess .cell_output"));
@@ -36,29 +37,35 @@
     }
   }
 
+  const total = parts => parts.reduce((sum, { size }) => sum + size, 0);
+
   // Return the parts of a section in piles, one a slide. What announces the next part goes with it.
   function pile(parts, room) {
     const piles = [[]];
-    let used = 0;
     for (const [i, part] of parts.entries()) {
-      const before = parts[i - 1];
+      const before = parts[i - 1], current = piles.at(-1);
       const follows = before && (before.group === part.group || before.announces);
       const block = follows ? [part] : ahead(parts, i);
-      const needed = block.reduce((sum, { size }) => sum + size, 0);
-      if (used && used + (needed <= room ? needed : part.size) > room) {
-        piles.push([]);
-        used = 0;
-        if (before.announces && piles.at(-2).length > 1) {
-          const moved = piles.at(-2).pop();
-          piles.at(-1).push(moved);
-          used = moved.size;
-        }
+      const over = total(current) + (total(block) <= room ? total(block) : part.size) - room;
+      if (current.length && over > 0 && !(block.length === 1 && makeRoom(current, part, over))) {
+        piles.push(before.announces && current.length > 1 ? [current.pop()] : []);
       }
-      if (used && used + part.size > room) measure(part, room - used); // what announces it stands above it
+      const free = room - total(piles.at(-1));
+      if (part.size > free) measure(part, free); // what announces it stands above it
       piles.at(-1).push(part);
-      used += part.size;
     }
     return piles;
+  }
+
+  // Make the figure of a pile lower, so that a short text below it does not need a slide of its own.
+  function makeRoom(pile, part, over) {
+    const figure = pile.findLast(({ node }) => node.querySelector("img"));
+    const image = figure?.node.querySelector("img");
+    const isText = part.size <= SHORT_TEXT && part.node.matches(":has(> p, > blockquote, > ul)");
+    if (!image || !isText || height(image) - over < SMALLEST_FIGURE) return false;
+    image.style.maxHeight = `${height(image) - over - 1}px`;
+    figure.size = height(figure.node);
+    return true;
   }
 
   function measure(part, room) {
