@@ -162,9 +162,7 @@ def build_release(
 
     Raises ValueError for a log of fewer days, or more candidates than videos.
     """
-    logged = (midnight_after(log) - log["timestamp"].min().floor("D")).days
-    whole(f"days, of a log of {logged},", days, 1, logged)
-    table = training_table(platform, log, midnight_after(log) - days * DAY)
+    table = last_days(platform, log, days)
     numbers, clicked = encode(table, categories(platform)), log.loc[table.index, "clicked"]
     ranker = train_ranker(numbers, clicked, trees, seed)
     return assemble(platform, log, version, ranker, candidates=candidates, epsilon=epsilon, seed=seed)
@@ -219,6 +217,14 @@ def categories(platform: Platform) -> dict[str, list[str]]:
     tables = dict(zip(("user_id", "video_id"), visible(platform), strict=True))
     found = {f.name: tables[f.keys[0]][f.column] for f in (*LIVE, *NIGHTLY) if f.aggregation == "attribute"}
     return {name: [*column.cat.categories] for name, column in found.items() if column.dtype == "category"}
+
+
+def last_days(platform: Platform, log: pd.DataFrame, days: int) -> pd.DataFrame:
+    """Return the training table of the last `days` of a log. Raises ValueError for a log of fewer days."""
+    midnight = midnight_after(log)
+    logged = (midnight - log["timestamp"].min().floor("D")).days
+    whole(f"days, of a log of {logged},", days, 1, logged)
+    return training_table(platform, log, midnight - days * DAY)
 
 
 def training_table(platform: Platform, log: pd.DataFrame, since: pd.Timestamp) -> pd.DataFrame:
