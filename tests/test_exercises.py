@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit, softmax
-from scipy.stats import chisquare, norm
+from scipy.stats import chi2_contingency, chisquare, norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
@@ -229,6 +229,28 @@ def split_alarm(level, planned=lambda arms, shares: [shares[arm] for arm in arms
     return answer
 
 
+def two_samples(level, **options):
+    def answer(counts, shares):
+        expected = [counts["users"].sum() * shares[arm] for arm in counts.index]
+        return chi2_contingency([counts["users"].tolist(), expected], **options).pvalue < level
+
+    return answer
+
+
+def first_or_nothing(p_values, boundary, planned_day):
+    for day in boundary.index:
+        if p_values[day] <= boundary[day]:
+            return day
+
+
+def sorted_quiet(place):
+    def answer(history, pages_per_week, alarms):
+        quiet = sorted(history["value"][~history["incident"]], reverse=True)
+        return quiet[place(int(len(quiet) * pages_per_week / (7 * alarms)))]
+
+    return answer
+
+
 def first_day(reached, p_values, planned_day):
     return next((day for day in p_values.index if day <= planned_day and reached(day)), planned_day)
 
@@ -240,6 +262,13 @@ def period_and_cost(period, cost):
 WRITTEN_OTHERWISE = [
     (deployment_and_monitoring.open_loop, "durations", own_worker),
     (deployment_and_monitoring.open_loop, "never idle", always_at_work),
+    (
+        deployment_and_monitoring.open_loop,
+        "type",
+        lambda *sent: pd.DataFrame({"latency": work_ahead(*sent)}),
+    ),
+    (deployment_and_monitoring.open_loop, "type", lambda *sent: (latency for latency in work_ahead(*sent))),
+    (deployment_and_monitoring.open_loop, "one number", lambda *sent: float(work_ahead(*sent).median())),
     (deployment_and_monitoring.sample_ratio, "level", split_alarm(0.05)),
     (
         deployment_and_monitoring.sample_ratio,
@@ -256,6 +285,19 @@ WRITTEN_OTHERWISE = [
         deployment_and_monitoring.sample_ratio,
         "never",
         lambda c, s: chisquare(c["users"] / c["users"].sum(), [s[arm] for arm in c.index]).pvalue < 0.0005,
+    ),
+    (deployment_and_monitoring.sample_ratio, "two samples", two_samples(0.0005, correction=False)),
+    (deployment_and_monitoring.sample_ratio, "two samples", two_samples(0.01)),
+    (deployment_and_monitoring.peeking, "nothing", first_or_nothing),
+    (
+        deployment_and_monitoring.peeking,
+        "idxmax without any",
+        lambda p, b, last: (p.loc[:last] <= b).idxmax(),
+    ),
+    (
+        deployment_and_monitoring.peeking,
+        "idxmax without any",
+        lambda p, b, last: b.index[np.argmax(p[b.index].to_numpy() <= b.to_numpy())],
     ),
     (
         deployment_and_monitoring.peeking,
@@ -281,6 +323,30 @@ WRITTEN_OTHERWISE = [
         deployment_and_monitoring.alert_threshold,
         "interpolated",
         lambda h, pages, alarms: h[~h["incident"]]["value"].quantile(1 - pages / 7 / alarms),
+    ),
+    (
+        deployment_and_monitoring.alert_threshold,
+        "times alarms",
+        lambda h, pages, alarms: np.quantile(h[~h["incident"]]["value"], 1 - alarms * (pages / 7)),
+    ),
+    (
+        deployment_and_monitoring.alert_threshold,
+        "incident days",
+        lambda h, pages, alarms: h.loc[h["incident"], "value"].quantile(1 - pages / 7 / alarms),
+    ),
+    (deployment_and_monitoring.alert_threshold, "off by one", sorted_quiet(lambda k: k - 1)),
+    (deployment_and_monitoring.alert_threshold, "interpolated", sorted_quiet(lambda k: k + 1)),
+    (deployment_and_monitoring.retraining_period, "type", lambda *costs: best_period(*costs)),
+    (deployment_and_monitoring.retraining_period, "type", lambda *costs: {"period": best_period(*costs)}),
+    (
+        deployment_and_monitoring.retraining_period,
+        "rounded",
+        period_and_cost(lambda *costs: round(best_period(*costs)), retraining_cost),
+    ),
+    (
+        deployment_and_monitoring.retraining_period,
+        "rounded",
+        lambda *costs: {k: round(v) for k, v in by_search(*costs).items()},
     ),
     (
         deployment_and_monitoring.retraining_period,
@@ -548,8 +614,11 @@ def by_search(*costs):
             deployment_and_monitoring.peeking,
             lambda p, b, last: first_day(lambda day: p[day] <= b[day], p, last),
         ),
+        (deployment_and_monitoring.open_loop, lambda *sent: tuple(work_ahead(*sent))),
         (deployment_and_monitoring.alert_threshold, by_rank),
+        (deployment_and_monitoring.alert_threshold, sorted_quiet(lambda k: k)),
         (deployment_and_monitoring.retraining_period, by_search),
+        (deployment_and_monitoring.retraining_period, lambda *costs: pd.Series(by_search(*costs))),
     ],
 )
 def test_another_way_to_the_right_answer_is_right(exercise, answer):
@@ -681,6 +750,29 @@ def test_each_gate_but_one_is_the_first_to_stop_one_candidate():
     }
     assert failed.pop("B") == ["parity", "calibration"]
     assert all(len(gates) <= 1 for gates in failed.values())
+
+
+@pytest.mark.parametrize(
+    ("candidate", "gate", "compare"),
+    [
+        ("A", "metric", "metric_low"),
+        ("B", "metric", "metric_low"),
+        ("D", "slice", "slice_high"),
+        ("E", "latency", "p99_ms"),
+        ("F", "metric", "metric_low"),
+    ],
+)
+def test_who_names_a_gate_that_lets_a_candidate_pass_is_told_what_to_compare(candidate, gate, compare):
+    module = deployment_and_monitoring
+    assert not module._STOPS[gate](module.CANDIDATES.loc[candidate])
+    verdict, sentence = module.release_gates.judge(module.release_gates.solved() | {candidate: gate})
+    assert verdict is Verdict.NOT_YET
+    assert f"lets {candidate} pass: compare its `{compare}`" in sentence
+    assert compare in module.CANDIDATES
+
+
+def test_a_function_that_prints_and_returns_nothing_at_all_is_no_attempt_at_stopping():
+    assert deployment_and_monitoring.peeking.judge(lambda *_: None)[0] is Verdict.NOT_ATTEMPTED
 
 
 def test_the_release_that_passes_has_the_lowest_metric():

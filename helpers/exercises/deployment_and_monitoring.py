@@ -191,20 +191,36 @@ def _behind_one(intended: np.ndarray, duration: np.ndarray) -> np.ndarray:
     return np.maximum(intended, free) + duration - intended
 
 
+def _are_numbers(reply: Any) -> bool:
+    """Whether that is a number, or numbers in an order."""
+    return isinstance(reply, Sequence | np.ndarray | pd.Series | Number | np.number)
+
+
+def _same_numbers(reply: Any, right: np.ndarray) -> bool:
+    return _are_numbers(reply) and close(reply, right)
+
+
 def _late(latency: np.ndarray) -> int:
     return int((latency > LATE_MS).sum())
 
 
-_latency_mistake = _mistakes_on(SENT)
+_latency_mistake = _mistakes_on(SENT, _same_numbers)
 
 open_loop = Exercise(
     title="latency as users see it",
-    right=same_as(_latency, SENT),
+    right=same_as(_latency, SENT, _same_numbers),
     reason="Users come when they want to, not when the server is free. In the first test one request of "
     f"{len(SENT[0][0])} took longer than {LATE_MS} ms to serve, and {_late(_latency(*SENT[0]))} users waited "
     "longer than that. A load generator that waits for each answer before it sends the next request would "
     f"report {_late(SENT[0][1])}.",
     mistakes=(
+        Mistake(
+            "type",
+            lambda a: not _are_numbers(a(*SENT[0])),
+            "Return a list or an array: the latency of each request, in their order. Yours is of another "
+            "type.",
+            example=lambda *sent: dict(enumerate(_latency(*sent))),
+        ),
         _latency_mistake(
             "durations",
             "These are the durations, from the actual start. Who is stuck behind a slow request waits as "
@@ -329,6 +345,11 @@ release_gates = Exercise(
             "users do not feel the average.",
         ),
         _gate(
+            "A",
+            ("metric",),
+            f"That gate lets A pass: compare its `metric_low` with {LEAST_GAIN}.",
+        ),
+        _gate(
             "B",
             ("pass",),
             "B has the best metric, on offline features. Users get other values in the service, so nobody "
@@ -339,6 +360,11 @@ release_gates = Exercise(
             ("calibration",),
             "That gate would stop B as well, but an earlier one does already. The unequal values may well be "
             "why the ratio is off: repair the cause.",
+        ),
+        _gate(
+            "B",
+            ("metric",),
+            f"That gate lets B pass: compare its `metric_low` with {LEAST_GAIN}. But may one believe it?",
         ),
         _gate(
             "C",
@@ -359,6 +385,11 @@ release_gates = Exercise(
         ),
         _gate("D", ("pass",), "D is good, and too slow: over the limit, the fallback answers in its place."),
         _gate(
+            "D",
+            ("slice",),
+            "That gate lets D pass: compare its `slice_high`, and not `slice_low`, with zero.",
+        ),
+        _gate(
             "E",
             ("pass",),
             "The middle of E's interval is above zero, but its low end admits a loss that the gate must "
@@ -368,6 +399,16 @@ release_gates = Exercise(
             "E",
             ("slice",),
             "The worst slice of E may be worse and may be better. And an earlier gate stops E.",
+        ),
+        _gate(
+            "E",
+            ("latency",),
+            f"That gate lets E pass: compare its `p99_ms` with {MOST_MS}.",
+        ),
+        _gate(
+            "F",
+            ("metric",),
+            f"That gate lets F pass: compare its `metric_low` with {LEAST_GAIN}, and not with zero.",
         ),
         _gate(
             "F",
@@ -410,6 +451,8 @@ SPLITS = [
     _arms(RAMP, control=(9_000, 0.04), treatment=(1_180, 0.04)),  # 9e-8
     _arms({"control": 0.6, "treatment": 0.4}, control=(5_000, 0.1), treatment=(5_000, 0.1)),  # 1e-92
     _arms(THIRDS, control=(50_000, 0.1), small=(25_600, 0.1), large=(24_400, 0.1)),  # 6e-7
+    _arms(HALVES, control=(500_000, 0.04), treatment=(495_600, 0.04)),  # 1e-5; 2e-3 as two samples
+    _arms(HALVES, control=(500_000, 0.04), treatment=(496_466, 0.04)),  # .0004; .012 as two samples
 ]
 
 
@@ -438,6 +481,12 @@ def _of_conversion(counts: pd.DataFrame, shares: Mapping[str, float]) -> float:
     """The p-value of the arms converting alike."""
     rest = counts["users"] - counts["converted"]
     return stats.chi2_contingency(np.array([counts["converted"], rest])).pvalue
+
+
+def _of_two_samples(counts: pd.DataFrame, shares: Mapping[str, float]) -> float:
+    """The p-value of the users and the plan being two samples of the same."""
+    expected = counts["users"].sum() * pd.Series(shares)[counts.index]
+    return stats.chi2_contingency(np.array([counts["users"], expected])).pvalue
 
 
 def _off_by(most: float) -> Callable[..., bool]:
@@ -504,6 +553,11 @@ sample_ratio = Exercise(
             "You allow the same distance from the plan to any number of users. Of two hundred it may be "
             "chance, of a million never: ask for the p-value.",
             *map(_off_by, (0.005, 0.01, 0.02, 0.05)),
+        ),
+        _split_mistake(
+            "two samples",
+            "You test two samples, but the plan is no sample: use chisquare(observed, expected).",
+            *_below(_of_two_samples, *LEVELS),
         ),
         _split_mistake(
             "first arm",
@@ -582,6 +636,16 @@ def _runs_on(p_values: pd.Series, boundary: pd.Series, planned_day: int) -> int:
     return _first(p_values, lambda p: (p.index >= planned_day) & (p < 0.05), planned_day)
 
 
+def _never_reached(otherwise: Callable[[pd.Series], Any]) -> Callable[..., Any]:
+    """The mistake of an answer that is right if the boundary is reached, and another one if it is not."""
+
+    def stop(p_values: pd.Series, boundary: pd.Series, planned_day: int) -> Any:
+        reached = p_values.loc[:planned_day] <= boundary
+        return reached.idxmax() if reached.any() else otherwise(reached)
+
+    return stop
+
+
 _look_mistake = _mistakes_on(LOOKS)
 
 peeking = Exercise(
@@ -591,6 +655,17 @@ peeking = Exercise(
     "The boundary spends hardly any of it early, when a few users decide, and most of it near the planned "
     "end. After that nothing is left (Lan and DeMets 1983).",
     mistakes=(
+        _look_mistake(
+            "nothing",
+            "You return nothing if the boundary is never reached. Then the plan runs to its end: return "
+            "`planned_day`.",
+            _never_reached(lambda reached: None),
+        ),
+        _look_mistake(
+            "idxmax without any",
+            "If nothing is True, idxmax gives the first day: ask any() first.",
+            _never_reached(lambda reached: reached.idxmax()),
+        ),
         _look_mistake(
             "first below .05",
             "You stop at the first p-value below one level, as though you looked once. With a look a day "
@@ -656,7 +731,7 @@ def answer(p_values, boundary, planned_day):
     reached = p_values.loc[:planned_day] <= boundary
     return reached.idxmax() if reached.any() else planned_day
 """,
-    probe=LOOKS[0],
+    probe=LOOKS[1],  # in which the boundary is reached: an answer that returns only then is an attempt
 )
 
 # ------------------------------------------------------------------ 6 which detector
@@ -801,6 +876,10 @@ def _quiet(history: pd.DataFrame) -> pd.Series:
     return history["value"][~history["incident"]]
 
 
+def _of_incidents(history: pd.DataFrame) -> pd.Series:
+    return history["value"][history["incident"]]
+
+
 def _threshold(
     history: pd.DataFrame,
     pages_per_week: Number,
@@ -824,7 +903,13 @@ def _deviations(many: float, ddof: int, values: Callable[[pd.DataFrame], pd.Seri
     return lambda history, *_: values(history).mean() + many * values(history).std(ddof=ddof)
 
 
+def _one_too_high(history: pd.DataFrame, pages_per_week: Number, alarms: int) -> float:
+    """The quiet day next above the right one."""
+    return _quiet(history)[lambda quiet: quiet > _threshold(history, pages_per_week, alarms)].min()
+
+
 _alert_mistake = _mistakes_on(HISTORIES)
+_share_mistake = _mistakes_on(HISTORIES[:3])  # in the last one, times `alarms` is more than all days
 
 alert_threshold = Exercise(
     title="the threshold of an alarm",
@@ -853,9 +938,11 @@ alert_threshold = Exercise(
             "incident days",
             "You set it by the days on which something was wrong. They do not say how often a quiet day "
             "lies above it.",
-            lambda history, *_: history["value"][history["incident"]].max(),
-            lambda history, *_: history["value"][history["incident"]].min(),
+            lambda history, *_: _of_incidents(history).max(),
+            lambda history, *_: _of_incidents(history).min(),
             lambda history, *_: history["value"].max(),
+            _with(values=_of_incidents),
+            _with(values=_of_incidents, method="linear"),
         ),
         _alert_mistake(
             "all days",
@@ -875,6 +962,13 @@ alert_threshold = Exercise(
             _with(above=lambda pages, alarms: pages / 7),
             _with(above=lambda pages, alarms: pages / 7, method="linear"),
         ),
+        _share_mistake(
+            "times alarms",
+            "You multiply by `alarms`, as though each alarm added pages to the week. They share them, so "
+            "divide.",
+            _with(above=lambda pages, alarms: pages * alarms / 7),
+            _with(above=lambda pages, alarms: pages * alarms / 7, method="linear"),
+        ),
         _alert_mistake(
             "per day",
             "There is one value a day, so pages a week must become pages a day: divide by 7.",
@@ -886,6 +980,12 @@ alert_threshold = Exercise(
             "That is the low end: nearly every quiet day lies above it. Take 1 minus that share.",
             _with(above=lambda pages, alarms: 1 - pages / (7 * alarms)),
             _with(above=lambda pages, alarms: 1 - pages / (7 * alarms), method="linear"),
+        ),
+        _alert_mistake(
+            "off by one",
+            "Off by one: one more quiet day may lie above it. Sorted from the highest, `q[0]` has none above "
+            "it and `q[k]` has k: with `q[k - 1]` you give one page away.",
+            _one_too_high,
         ),
         _alert_mistake(
             "interpolated",
@@ -918,22 +1018,31 @@ def answer(history, pages_per_week, alarms):
 COSTS = [(90.0, 4000.0, 0.002), (600.0, 250.0, 0.01), (20.0, 9000.0, 0.0007)]  # cost, value, decay
 
 
+def _best(cost: Number, value: Number, decay: Number) -> float:
+    return np.sqrt(2 * cost / (value * decay))
+
+
 def _period(
     cost: Number,
     value: Number,
     decay: Number,
-    period: Callable[..., float] = lambda c, v, d: np.sqrt(2 * c / (v * d)),
+    period: Callable[..., float] = _best,
     per_day: Callable[..., float] = lambda t, c, v, d: c / t + v * d * t / 2,
 ) -> dict[str, float]:
     best = float(period(cost, value, decay))
     return {"period_days": best, "cost_per_day": float(per_day(best, cost, value, decay))}
 
 
-def _same_entry(key: str) -> Callable[[Mapping, Mapping], bool]:
-    return lambda reply, right: close(reply[key], right[key])
+def _has_names(reply: Any) -> bool:
+    """Whether that gives each number by its name."""
+    return isinstance(reply, Mapping | pd.Series) and {"period_days", "cost_per_day"} <= set(reply.keys())
 
 
-def _same_entries(reply: Mapping, right: Mapping) -> bool:
+def _same_entry(key: str) -> Callable[[Any, Mapping], bool]:
+    return lambda reply, right: _has_names(reply) and close(reply[key], right[key])
+
+
+def _same_entries(reply: Any, right: Mapping) -> bool:
     return all(_same_entry(key)(reply, right) for key in right)
 
 
@@ -955,6 +1064,20 @@ retraining_period = Exercise(
     "is flat: twice the period costs a quarter more. So a rough decay is good enough, and its square root "
     "forgives: a model that ages four times as fast is trained twice as often.",
     mistakes=(
+        Mistake(
+            "type",
+            lambda a: not _has_names(a(*COSTS[0])),
+            "Return a dictionary with two numbers, by the names `period_days` and `cost_per_day`.",
+            example=lambda *costs: [*_period(*costs).values()],
+        ),
+        _wrong_period(
+            "rounded",
+            "That is the right period, rounded. Return it not rounded, and the cost of just this period.",
+            *(
+                lambda *costs, to_days=to_days: _period(*costs, period=lambda *c: to_days(_best(*c)))
+                for to_days in (np.round, np.floor, np.ceil, lambda days: np.round(days, 1))
+            ),
+        ),
         _wrong_period(
             "no 2",
             "A factor is missing: the loss grows from 0 to decay x T, so on average it is half of that.",
