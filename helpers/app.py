@@ -3,9 +3,9 @@
     python -m helpers.app [DIRECTORY] [--port 8000]
 
 Without a directory it serves a small release of its own, which it builds the first time. One process serves
-one directory: it watches the pointer to the current release, reads the online store, and writes the log of
-what it served. Requests are answered one by one, in the order in which they came: in one process of Python
-two at a time would only wait for each other. Who would wait too long is told to come back.
+one directory: it watches the pointer to the current release and the kill switch, reads the online store, and
+writes the log of what it served. Requests are answered one by one, in the order in which they came: in one
+process of Python two at a time would only wait for each other. Who would wait too long is told to come back.
 """
 
 import argparse
@@ -48,11 +48,12 @@ from helpers.releases import (
     current,
     fill_store,
     history,
+    is_popular_only,
     load_release,
     publish,
 )
 from helpers.request_log import ServedLog
-from helpers.request_path import POOL, Answer, Faults, RequestPath
+from helpers.request_path import POOL, Answer, Faults, RequestPath, popular_answer
 from helpers.simulator import REQUESTS_A_DAY, Platform, random_policy
 from helpers.world import START
 
@@ -61,7 +62,7 @@ EXAMPLE = """Try:
 curl {url}/recommend -H "content-type: application/json" -d '{{"user_id": 7, "k": 10}}'"""
 HOST = "127.0.0.1"  # nobody but this machine
 LOG, RECOMMEND = "served.jsonl", "/recommend"
-POLL_SECONDS = 0.2  # between two looks at the pointer
+POLL_SECONDS = 0.2  # between two looks at the pointer, or at the switch
 MOST_WAITING = 100  # requests; more would wait longer than anybody waits for them
 KEEP_ALIVE_SECONDS = (
     60  # for which a connection may be idle; a client that reuses it meanwhile is not cut off
@@ -114,10 +115,15 @@ class Problem(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the process lives, or is ready to serve; `problem` says what keeps it from a newer release."""
+    """Whether the process lives, or is ready to serve.
+
+    popular_only: whether it follows the kill switch. problem: what keeps it from a newer release, or from
+    the switch.
+    """
 
     status: str
     model_version: str | None = None
+    popular_only: bool | None = None
     problem: str | None = None
 
 
@@ -156,6 +162,7 @@ class Server:
         self.directory, self.path = directory, RequestPath(directory)
         self.release: Release | None = None
         self.problem: str | None = "The service has just started."
+        self.popular_only, self.switch_problem = False, None
         self.waiting, self.turn = 0, asyncio.Lock()
         self.registry = CollectorRegistry()
         self.requests = Counter(
@@ -175,38 +182,55 @@ class Server:
         self.version = Gauge(
             "release", "1 for the release that is served", ["version"], registry=self.registry
         )
+        switch = Gauge("popular_only", "1 while the kill switch is on", registry=self.registry)
+        switch.set_function(lambda: self.popular_only)
         self.registry.register(Outcomes(self.path))
 
     def start(self) -> None:
-        """Open the log, and look for a release now and again."""
+        """Open the log; look for a release and at the switch now and again."""
         self.log = ServedLog(self.directory / LOG)
-        self._stopped = threading.Event()
-        self._watcher = threading.Thread(target=self._watch)
-        self._watcher.start()
+        self._stopped, self._tried = threading.Event(), None
+        self._look_at_switch()  # before the first request can be answered
+        # Each look has a thread of its own: a release that loads for long must not hold up the switch.
+        looks = (self._look_for_release, self._look_at_switch)
+        self._watchers = [threading.Thread(target=self._watch, args=[look]) for look in looks]
+        for watcher in self._watchers:
+            watcher.start()
 
     def stop(self) -> None:
         """Answer what waits, then close the log."""
         self._stopped.set()
-        self._watcher.join()
+        for watcher in self._watchers:
+            watcher.join()
         self.path.close()
         self.log.close()
 
-    def _watch(self) -> None:
-        """Take over what is published; a release that cannot be loaded changes nothing, and is tried once."""
-        tried = None
+    def _watch(self, look: Callable[[], None]) -> None:
+        """Look now and again."""
         while not self._stopped.wait(POLL_SECONDS):
+            look()
+
+    def _look_for_release(self) -> None:
+        """Take over what is published; a release that cannot be loaded changes nothing, and is tried once."""
+        try:
+            version = current(self.directory)
+        except (ReleaseError, OSError) as error:
+            self._tried, self.problem = None, str(error)
+            return
+        if version != self._tried:
+            self._tried = version
             try:
-                version = current(self.directory)
-            except ReleaseError as error:
-                tried, self.problem = None, str(error)
-                continue
-            if version != tried:
-                tried = version
-                try:
-                    self._take_over(load_release(self.directory, version))
-                    self.problem = None
-                except Exception as error:  # whatever is wrong with it, the old release serves on
-                    self.problem = str(error)
+                self._take_over(load_release(self.directory, version))
+                self.problem = None
+            except Exception as error:  # whatever is wrong with it, the old release serves on
+                self.problem = str(error)
+
+    def _look_at_switch(self) -> None:
+        """Follow the kill switch; one that cannot be read changes nothing."""
+        try:
+            self.popular_only, self.switch_problem = is_popular_only(self.directory), None
+        except OSError as error:
+            self.switch_problem = f"The kill switch cannot be read and stays as it was: {error}"
 
     def _take_over(self, release: Release) -> None:
         """Serve this release from the next request on."""
@@ -245,7 +269,10 @@ class Server:
     def _answer(self, ask: Ask, release: Release) -> Recommendations:
         """Answer, and log the answer before it leaves. The stages have deadlines, so it cannot take long."""
         request_id, at = self.next_id, self.clock.now()
-        answer = self.path.recommend(release, request_id, ask.user_id, ask.k, at)
+        if self.popular_only:
+            answer = popular_answer(release, ask.k)
+        else:
+            answer = self.path.recommend(release, request_id, ask.user_id, ask.k, at)
         try:
             self.log.append(record(answer, request_id, ask.user_id, at))
         except OSError as error:
@@ -406,7 +433,10 @@ def create_app(directory: str | Path, chaos: bool = False) -> FastAPI:
         response.status_code = 503 if server.release is None else 200
         version = server.release and server.release.version
         return Health(
-            status="ready" if version else "not ready", model_version=version, problem=server.problem
+            status="ready" if version else "not ready",
+            model_version=version,
+            popular_only=server.popular_only,
+            problem=server.problem or server.switch_problem,
         )
 
     @app.get("/metrics", response_class=PlainTextResponse)

@@ -3,6 +3,7 @@
 A release holds a ranker, an index with the query vectors that belong to it, and the tables of one night. Its
 folder is written once. One pointer names the version that is served: to publish is to write a folder, then to
 move the pointer; to roll back is to move the pointer. Whoever dies in between leaves the old version served.
+Beside it lies the kill switch, for what no other version mends: see `popular_only`.
 """
 
 import re
@@ -44,6 +45,7 @@ SIMILARITY = COLUMNS.index("similarity")
 SCHEMA = dict.fromkeys(COLUMNS, "float32")
 STRENGTH = 20.0  # impressions at the mean rate that every smoothed rate begins with
 STORE = "store.sqlite"
+SWITCH = "popular-only"  # a file without a meaning inside: the switch is on as long as it exists
 SETTINGS = ("version", "categories", "candidates", "epsilon")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ARRAYS = ("user_vectors", "video_vectors", "profiles", "items", "uploaded", "creators", "popular")
@@ -428,6 +430,35 @@ def load_release(directory: str | Path, version: str | None = None) -> Release:
         )
     except (SavedIndexError, SavedModelError) as error:
         raise ReleaseError(f"Release {version!r} cannot be served: {error}") from error
+
+
+def popular_only(on: bool, directory: str | Path) -> None:
+    """Throw the kill switch: on, every request is answered from the popular videos of the release; or off.
+
+    The service follows within a second, without a restart, and stays so until the switch is off, through
+    restarts and releases. That the file exists is all that is read, so it is never half written nor damaged;
+    in an emergency, `touch popular-only` in the directory does the same.
+
+    Raises ReleaseError if nothing was ever published there, so that no wrong directory looks switched.
+    """
+    if not isinstance(on, bool):
+        raise ValueError(f"on must be True or False, not {on!r}.")
+    directory = Path(directory)
+    if not (directory / "releases").is_dir():
+        raise ReleaseError(f"{directory.name} holds no release: check the path.")
+    if on:
+        (directory / SWITCH).touch()
+    else:
+        (directory / SWITCH).unlink(missing_ok=True)
+
+
+def is_popular_only(directory: str | Path) -> bool:
+    """Return whether the kill switch is on. Raises OSError if that cannot be read."""
+    try:
+        (Path(directory) / SWITCH).lstat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _folder(directory: str | Path, version: str) -> Path:

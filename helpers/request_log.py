@@ -188,7 +188,8 @@ def read_served(path: str | Path) -> pd.DataFrame:
     """Return what was served, one row a video shown, in the order served; the service may go on writing.
 
     First the columns of the impression log that are known when serving, then `profile`, which says whether
-    the live features were "live" or from the "batch" of the night, then the features as the ranker read them.
+    the live features were "live", from the "batch" of the night or, with the kill switch on, "none"; then
+    the features as the ranker read them.
     """
     with Path(path).open("rb") as file:
         records = [record for line in file if (record := _parsed(line)) is not None]

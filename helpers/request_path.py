@@ -3,6 +3,7 @@
 The ladder, from the top: the ranker is late, and the candidates stay in the order of the retrieval; the store
 is down, and the profile is that of last night; the index is down, and the candidates are the popular videos.
 An answer says which rungs it stands on, and so does the log: an experiment must know what was shown, and why.
+Below the ladder lies the kill switch: `popular_answer` asks no stage at all.
 """
 
 import time
@@ -34,8 +35,9 @@ POLICIES = {  # of the candidates and of their order
 class Answer(NamedTuple):
     """What a request is answered with.
 
-    ids, propensities: shape (n,), best first. table: what the ranker read of them. profile: "live" or
-    "batch". milliseconds: of each stage, and of the policy.
+    ids, propensities: shape (n,), best first. table: what the ranker read of them; missing if it was not
+    asked. profile: "live", "batch", or "none" if none was read. milliseconds: of each stage that was asked,
+    and of the policy.
     """
 
     ids: np.ndarray
@@ -145,6 +147,25 @@ class RequestPath:
 
     def _as_retrieved(self, release: Release, table: np.ndarray) -> tuple[np.ndarray, str]:
         return table[:, SIMILARITY], "retrieval"
+
+
+def popular_answer(release: Release, k: int) -> Answer:
+    """Answer from the popular videos in their order, without store, index, ranker or chance.
+
+    At most k videos, of one creator no more than two: the rules of the list hold for it as well.
+    """
+    start = time.perf_counter()
+    popular = release.popular
+    ids = best(popular, -np.arange(len(popular)), k, release.creators[popular], CREATOR_CAP)
+    return Answer(
+        ids=ids,
+        propensities=np.ones(len(ids)),
+        table=np.full((len(ids), len(COLUMNS)), np.nan, dtype="float32"),
+        policy="popular",
+        profile="none",
+        version=release.version,
+        milliseconds={"policy": 1000 * (time.perf_counter() - start)},
+    )
 
 
 def choose(

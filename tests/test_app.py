@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from helpers import app as application
 from helpers.app import HOST, LOG, MOST_BYTES, Clock, create_app, listening, web_server
-from helpers.releases import activate, publish, rollback
+from helpers.releases import SWITCH, activate, popular_only, publish, rollback
 from helpers.request_log import ServedLog, read_served
-from helpers.request_path import POOL
+from helpers.request_path import POOL, popular_answer
 from helpers.simulator import REQUESTS_A_DAY
 from tests.small_service import DAYS, deploy, small
 from tests.test_releases import version
@@ -320,6 +320,104 @@ def test_what_cannot_be_logged_is_not_answered(client, monkeypatch):
         answer = ask(client, user_id=7)
     assert answer.status_code == 503 and "cannot be logged" in answer.json()["error"]
     assert ask(client, user_id=7).json()["request_id"] == before
+
+
+# ---------------------------------------------------------------- the kill switch
+
+
+def until_popular_only(client, on):
+    wait_until(lambda: client.get("/ready").json()["popular_only"] is on)
+
+
+def test_the_switch_makes_every_answer_popular_without_any_stage_and_back(tmp_path, monkeypatch):
+    with started(deploy(tmp_path)) as client:
+        until_ready(client)
+        assert "popular_only 0.0" in client.get("/metrics").text
+        popular_only(True, tmp_path)
+        until_popular_only(client, True)
+        assert "popular_only 1.0" in client.get("/metrics").text
+        with monkeypatch.context() as patch:
+            patch.setattr(client.server.path, "recommend", None)
+            answers = [ask(client, user_id=user, k=5).json() for user in range(30)]
+        wanted = popular_answer(small().release, 5).ids.tolist()
+        assert all(answer["videos"] == wanted for answer in answers)
+        assert {(a["policy"], a["profile"], a["model_version"]) for a in answers} == {
+            ("popular", "none", "1")
+        }
+        popular_only(False, tmp_path)
+        until_popular_only(client, False)
+        assert ask(client, user_id=7).json()["policy"] == "two-stage"
+    table = read_served(tmp_path / LOG)
+    popular = table[table["policy"] == "popular"]
+    assert len(popular) == 150 and (popular["propensity"] == 1).all()
+    assert popular["user_ctr"].isna().all() and table["user_ctr"].notna().any()
+
+
+def test_a_service_that_starts_follows_the_switch_from_its_first_answer(tmp_path):
+    popular_only(True, deploy(tmp_path))
+    with started(tmp_path) as client:
+        assert ask(until_ready(client), user_id=7).json()["policy"] == "popular"
+        publish(version(2), tmp_path)
+        answer = ask(until_ready(client, "2"), user_id=7).json()
+        assert (answer["policy"], answer["model_version"]) == ("popular", "2")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff", b"off"])
+def test_what_is_in_the_switch_does_not_matter(tmp_path, content):
+    (deploy(tmp_path) / SWITCH).write_bytes(content)
+    with started(tmp_path) as client:
+        assert ask(until_ready(client), user_id=7).json()["policy"] == "popular"
+
+
+def test_a_switch_that_cannot_be_read_stays_as_it_was(tmp_path, monkeypatch):
+    popular_only(True, deploy(tmp_path))
+    with started(tmp_path) as client:
+        until_ready(client)
+
+        def unreadable(directory):
+            raise PermissionError("not yours")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(application, "is_popular_only", unreadable)
+            popular_only(False, tmp_path)
+            wait_until(lambda: "not yours" in (client.get("/ready").json()["problem"] or ""))
+            assert ask(client, user_id=7).json()["policy"] == "popular"
+        until_popular_only(client, False)
+        assert client.get("/ready").json()["problem"] is None
+        assert ask(client, user_id=7).json()["policy"] == "two-stage"
+
+
+def test_a_release_that_loads_for_long_does_not_hold_up_the_switch(tmp_path, monkeypatch):
+    with started(deploy(tmp_path)) as client:
+        until_ready(client)
+        loading, loaded = threading.Event(), threading.Event()
+
+        def slow(directory, version):
+            loading.set()
+            loaded.wait(60)
+            raise OSError("too slow")
+
+        monkeypatch.setattr(application, "load_release", slow)
+        publish(version(2), tmp_path)
+        try:
+            assert loading.wait(60)
+            popular_only(True, tmp_path)
+            until_popular_only(client, True)
+            assert not loaded.is_set()
+        finally:
+            loaded.set()
+
+
+def test_a_pointer_that_cannot_be_read_is_tried_again(tmp_path):
+    with started(deploy(tmp_path)) as client:
+        until_ready(client)
+        pointer, aside = tmp_path / "manifest.json", tmp_path / "aside"
+        pointer.rename(aside)
+        pointer.mkdir()
+        wait_until(lambda: "manifest.json" in (client.get("/ready").json()["problem"] or ""))
+        pointer.rmdir()
+        aside.rename(pointer)
+        wait_until(lambda: client.get("/ready").json()["problem"] is None)
 
 
 # ---------------------------------------------------------------- metrics

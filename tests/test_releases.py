@@ -20,6 +20,7 @@ from helpers.releases import (
     SETTINGS,
     SIMILARITY,
     STORE,
+    SWITCH,
     ReleaseError,
     activate,
     build_release,
@@ -27,8 +28,10 @@ from helpers.releases import (
     encode,
     fill_store,
     history,
+    is_popular_only,
     load_release,
     open_store,
+    popular_only,
     publish,
     rollback,
     training_table,
@@ -323,6 +326,48 @@ def test_whoever_dies_while_publishing_leaves_the_old_release(tmp_path, monkeypa
     assert current(tmp_path) == str(died)
     publish(version(3), tmp_path)
     assert load_release(tmp_path).version == "3", "the leftovers of a dead writer are replaced"
+
+
+# ---------------------------------------------------------------- the kill switch
+
+
+def test_the_switch_is_off_until_it_is_on(tmp_path):
+    publish(version(1), tmp_path)
+    found = [is_popular_only(tmp_path)]
+    for on in (True, True, False, False, True):
+        popular_only(on, tmp_path)
+        found.append(is_popular_only(tmp_path))
+    assert found == [False, True, True, False, False, True]
+
+
+def test_no_release_and_no_damage_moves_the_switch(tmp_path):
+    publish(version(1), tmp_path)
+    popular_only(True, tmp_path)
+    publish(version(2), tmp_path)
+    rollback(tmp_path)
+    (tmp_path / SWITCH).write_bytes(b"\x00 whatever \xff")
+    assert is_popular_only(tmp_path)
+    (tmp_path / "manifest.json").write_bytes(b"{")
+    popular_only(False, tmp_path)
+    assert not is_popular_only(tmp_path), "it works while the pointer is damaged"
+
+
+def test_a_switch_that_would_do_nothing_is_refused(tmp_path):
+    with pytest.raises(ReleaseError, match="holds no release: check the path"):
+        popular_only(True, tmp_path)
+    with pytest.raises(ReleaseError, match="holds no release: check the path"):
+        popular_only(True, tmp_path / "nowhere")
+    publish(version(1), tmp_path)
+    for wrong in ("off", 1, None):
+        with pytest.raises(ValueError, match="on must be True or False"):
+            popular_only(wrong, tmp_path)
+    assert not is_popular_only(tmp_path)
+
+
+def test_a_switch_that_cannot_be_read_is_neither_on_nor_off(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError):
+        is_popular_only(tmp_path / "file")
 
 
 PUBLISHER = """

@@ -8,7 +8,16 @@ import pytest
 
 from helpers.features import CTR
 from helpers.releases import COLUMNS, SIMILARITY, fill_store, open_store
-from helpers.request_path import CREATOR_CAP, POLICIES, POOL, STAGES, Faults, RequestPath, choose
+from helpers.request_path import (
+    CREATOR_CAP,
+    POLICIES,
+    POOL,
+    STAGES,
+    Faults,
+    RequestPath,
+    choose,
+    popular_answer,
+)
 from tests.small_service import deploy, small
 
 PATIENT = dict.fromkeys(STAGES, 30_000.0)
@@ -225,3 +234,26 @@ def test_the_same_request_is_answered_the_same_way_again(path):
     first, again, other = (ask(path, release, request=request) for request in (5, 5, 6))
     np.testing.assert_array_equal(first.ids, again.ids)
     assert list(first.ids) != list(other.ids)
+
+
+# ---------------------------------------------------------------- the kill switch
+
+
+def test_the_popular_answer_is_the_popular_list_in_its_order_with_at_most_two_of_a_creator():
+    release = replace(small().release, epsilon=1.0, index=None, ranker=None, profiles=None)
+    answer = popular_answer(release, POOL)
+    shown = []
+    for video in release.popular:
+        if sum(release.creators[video] == release.creators[other] for other in shown) < CREATOR_CAP:
+            shown.append(video)
+    assert list(answer.ids) == shown[:POOL] and len(shown) < len(release.popular)
+    assert list(popular_answer(release, 3).ids) == shown[:3]
+    np.testing.assert_array_equal(answer.propensities, 1)
+    assert (answer.policy, answer.profile, answer.version) == ("popular", "none", release.version)
+    assert list(answer.milliseconds) == ["policy"]
+
+
+def test_the_popular_answer_logs_that_nothing_was_read():
+    features = popular_answer(small().release, 4).features()
+    assert {*features} == {*COLUMNS} - {"position"}
+    assert all(values == [None] * 4 for values in features.values())
