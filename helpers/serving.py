@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -20,12 +21,12 @@ import pandas as pd
 from prometheus_client.parser import text_string_to_metric_families
 
 from helpers.app import LOG
-from helpers.releases import current
+from helpers.releases import current, popular_only
 from helpers.request_log import read_served
 
 ROOT = Path(__file__).parents[1]
 ERRORS = "service-errors.txt"
-START_SECONDS, STOP_SECONDS, ASK_SECONDS = 120.0, 15.0, 10.0
+START_SECONDS, STOP_SECONDS, ASK_SECONDS, SWITCH_SECONDS = 120.0, 15.0, 10.0, 10.0
 ONE_THREAD = {  # threads that spin while they wait, or more than cores, make a request many times slower
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -42,8 +43,9 @@ class Service:
     """The service of a directory that holds a release and an online store, on a free port of this machine.
 
     With `chaos`, its stages can be broken on purpose; without, that is not even an address. It stops with its
-    `with`, when a cell fails, and when the process that started it ends in whatever way: it sees its standard
-    input end. Cells that share one service call `start` and `stop` themselves.
+    `with`, when a cell fails, when nobody refers to this object any more, as when a cell that made it is run
+    again, and when the process that started it ends in whatever way: it sees its standard input end. Cells
+    that share one service call `start` and `stop` themselves.
     """
 
     def __init__(self, directory: str | Path, *, chaos: bool = False) -> None:
@@ -80,6 +82,7 @@ class Service:
                 text=True,
                 start_new_session=True,  # an interrupt of the cell is none of the service
             )
+        self._end = weakref.finalize(self, _end, self._process)
         try:
             self._wait_until_ready()
         except BaseException:
@@ -113,14 +116,8 @@ class Service:
         """Let it answer what it has begun, and end; kill it if it does not. Does nothing if none runs."""
         if self._process is None:
             return
-        process, self._process = self._process, None
-        process.stdin.close()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
+        self._process = None
+        self._end()
 
     def kill(self) -> None:
         """Kill it at once, as a power cut or the system might: for the lesson on what survives."""
@@ -164,6 +161,15 @@ class Service:
         """Wait until this version is served. Raises ServiceError, with the reason, if it is not in time."""
         self._until(lambda health: health["model_version"] == version, seconds, f"serve {version!r}")
 
+    def popular_only(self, on: bool) -> None:
+        """Throw the kill switch, and wait until the service follows: see `releases.popular_only`.
+
+        Raises ServiceError, with the reason, if it does not follow in time.
+        """
+        self._running()
+        popular_only(on, self.directory)
+        self._until(lambda health: health["popular_only"] == on, SWITCH_SECONDS, "follow the kill switch")
+
     def metrics(self) -> pd.DataFrame:
         """Return the metrics, a row a sample: its name, labels such as "outcome=late, stage=store", value."""
         families = text_string_to_metric_families(self._ask("GET", "/metrics").text)
@@ -193,3 +199,14 @@ class Service:
             raise ServiceError("This service cannot be broken on purpose: make it with chaos=True.")
         faults = {"slow_ms": dict(slow_ms or {}), "down": [*down], "freeze_ms": freeze_ms}
         self._answer("PUT", "/chaos", json=faults)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a service by the end of its standard input; kill it if it does not."""
+    process.stdin.close()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()

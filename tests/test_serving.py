@@ -1,5 +1,6 @@
 """The service as a process: it starts, answers, is killed, and leaves nothing running and nothing lost."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -11,8 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from helpers import serving
 from helpers.load import open_loop
-from helpers.releases import ReleaseError, publish, rollback
+from helpers.releases import ReleaseError, is_popular_only, publish, rollback
 from helpers.request_log import ServedLog
 from helpers.serving import Service, ServiceError
 from tests.small_service import deploy
@@ -104,7 +106,55 @@ def test_a_second_service_on_the_directory_is_refused(service, directory):
     assert service.health()["status"] == "ready"
 
 
+# ---------------------------------------------------------------- the kill switch
+
+
+def test_the_kill_switch_needs_no_restart(service):
+    pid = service.pid
+    service.popular_only(True)
+    try:
+        answers = [service.recommend(user, 4) for user in (3, 7)]
+        assert {answer["policy"] for answer in answers} == {"popular"}
+        assert answers[0]["videos"] == answers[1]["videos"]
+        assert switch_of(service) == 1
+    finally:
+        service.popular_only(False)
+    assert service.recommend(7)["policy"] == "two-stage"
+    assert switch_of(service) == 0 and service.pid == pid
+
+
+def test_the_switch_of_a_service_that_does_not_run_is_not_thrown(service, directory):
+    with pytest.raises(ServiceError, match="does not run"):
+        Service(directory).popular_only(True)
+    assert not is_popular_only(directory)
+
+
+def switch_of(service):
+    return service.metrics().set_index("name").loc["popular_only", "value"]
+
+
+def test_a_service_that_does_not_follow_the_switch_is_an_error(service, monkeypatch):
+    monkeypatch.setattr(serving, "SWITCH_SECONDS", 0.1)
+    monkeypatch.setattr(serving, "popular_only", lambda on, directory: None)
+    with pytest.raises(ServiceError, match=r"did not follow the kill switch in 0\.1 s"):
+        service.popular_only(True)
+
+
 # ---------------------------------------------------------------- start and stop
+
+
+def test_the_service_of_a_lost_object_ends(tmp_path):
+    """As when the cell that started it is run again, with another directory."""
+    service = Service(deploy(tmp_path)).start()
+    url, process = service.url, service._process
+    assert not is_gone(url)
+    service = Service(tmp_path)
+    gc.collect()
+    wait_until(lambda: is_gone(url))
+    assert process.poll() == 0, "it was not killed, and is no zombie"
+    with ServedLog(tmp_path / "served.jsonl"):
+        pass  # the log is free
+    service.stop()
 
 
 def test_without_a_release_it_does_not_start(tmp_path):
