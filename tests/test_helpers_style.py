@@ -46,6 +46,8 @@ FLOORS = [
     {"search", "fraud", "feed"},
     {
         "exercises",
+        "lessons",
+        "machine",
         "interview",
         "case_systems",
         "outline",
@@ -75,6 +77,7 @@ NEIGHBORS = {  # the imports on one floor, each for its reason
     "app": {"releases", "request_log", "request_path"},  # serves the one, by the other, into the third
     "serving": {"app", "releases", "request_log"},  # starts it, waits for a release, reads what it wrote
     "release_gates": {"releases", "request_path"},  # judge a release by what it would serve
+    "lessons": {"exercises"},  # reads the verdicts that they show
     "exercises": {"interview"},  # judges the answers to its questions
     "drill_questions": {"exercises"},  # speaks the same verdicts
     "drill": {"drill_questions", "exercises"},  # asks the ones, in the words of the others
