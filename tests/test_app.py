@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from prometheus_client.parser import text_string_to_metric_families
 
 from helpers import app as application
-from helpers.app import HOST, LOG, MOST_BYTES, Clock, create_app, listening, web_server
+from helpers.app import HOST, LOG, MOST_BYTES, Clock, Server, create_app, listening, web_server
 from helpers.releases import SWITCH, activate, popular_only, publish, rollback
 from helpers.request_log import ServedLog, read_served
 from helpers.request_path import POOL, popular_answer
@@ -360,6 +360,15 @@ def test_a_service_that_starts_follows_the_switch_from_its_first_answer(tmp_path
         publish(version(2), tmp_path)
         answer = ask(until_ready(client, "2"), user_id=7).json()
         assert (answer["policy"], answer["model_version"]) == ("popular", "2")
+
+
+def test_the_switch_is_read_before_any_release(tmp_path, monkeypatch):
+    popular_only(True, deploy(tmp_path))
+    monkeypatch.setattr(Server, "_watch", lambda server, look: None)
+    server = Server(tmp_path)
+    server.start()
+    server.stop()
+    assert server.popular_only and server.release is None
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff", b"off"])
