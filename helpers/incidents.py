@@ -5,9 +5,9 @@ fault. All evidence is computed from the log of a platform on which that fault r
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -163,19 +163,29 @@ def _evidence(fault: str, seed: int) -> _Evidence:
 
 
 class Grade(NamedTuple):
-    """Minutes used up to the right diagnosis, those of a good strategy, and points from 0 to 1."""
+    """Minutes used up to the right diagnosis, those of a good strategy, and points from 0 to 1.
+
+    proven: whether something was asked before the diagnosis that shows the fault, see `EVIDENCE`.
+    """
 
     cost: int
     good_cost: int
     points: float
+    proven: bool
+
+
+def fault_name(text: str) -> str:
+    """Return the name of a fault as `FAULTS` spells it: lower case, with one underscore between words."""
+    return "_".join(text.lower().replace("-", " ").replace("_", " ").split())
 
 
 class IncidentRoom:
     """One incident. It is the evening of day 20; days 12 to 16 were quiet, and then something broke.
 
-    `page` says what is wrong. Evidence costs minutes, see `COSTS`: `quality()`, `dashboard(metric)`,
-    `slice_by(segment)`, `drift()`, `parity()`, `replay()`, `labels()`; the same question twice is paid once,
-    so a cell can run again. Then `diagnose(fault)`, one of `FAULTS`; a wrong one costs `WRONG` minutes.
+    `page` says what is wrong, `suspects` what that usually means. Evidence costs minutes, see `COSTS`:
+    `quality()`, `dashboard(metric)`, `slice_by(segment)`, `drift()`, `parity()`, `replay()`, `labels()`; the
+    same question twice is paid once, so a cell can run again. Then `diagnose(fault)`, one of `FAULTS`; a
+    wrong one costs `WRONG` minutes, and a right one without evidence, see `EVIDENCE`, earns no points.
     `cost`, `asked` and `solved` are the state. The fault stays hidden until it is named, or `give_up()`.
     """
 
@@ -201,6 +211,11 @@ class IncidentRoom:
     @property
     def _found(self) -> _Evidence:
         return _evidence(self._fault, self.seed)
+
+    @property
+    def suspects(self) -> tuple[str, ...]:
+        """Return the faults that this page usually means, those with cheap evidence first."""
+        return next(faults for page, faults in SUSPECTS.items() if self.page.startswith(page))
 
     @property
     def cost(self) -> int:
@@ -352,11 +367,16 @@ class IncidentRoom:
 
     def diagnose(self, fault: str) -> str:
         """Say which of `FAULTS` it is; return whether that is right. Raises ValueError for another name."""
-        if not self._is(choice("fault", fault, tuple(FAULTS))):
+        fault = choice("fault", fault_name(str(fault)), tuple(FAULTS))
+        if not self._is(fault):
             return f"{fault}: that was not it. {self.cost} minutes so far."
+        grade = self.grade()
+        guessed = (
+            "" if grade.proven else " Nothing that you asked shows it: that was a guess, and earns nothing."
+        )
         return (
             f"{fault}: right, after {self.cost} minutes. It was this: {FAULTS[fault]}. "
-            f"A good strategy takes {self.grade().good_cost} minutes."
+            f"A good strategy takes {grade.good_cost} minutes to prove it.{guessed}"
         )
 
     def give_up(self) -> str:
@@ -369,6 +389,7 @@ class IncidentRoom:
     def grade(self) -> Grade:
         """Return the grade: 1 point at the minutes of `good_strategy` or fewer, 0 at an hour more.
 
+        No points without evidence: none of the questions that `EVIDENCE` lists for the fault was asked.
         Raises ValueError before the incident is over: the minutes of the good strategy would tell the fault.
         """
         if not self.solved:
@@ -376,7 +397,8 @@ class IncidentRoom:
         other = IncidentRoom(self.seed, self._fault)
         good_strategy(other)
         lost = (self.cost - other.cost) / HOUR
-        return Grade(self.cost, other.cost, float(np.clip(1 - lost, 0, 1)))
+        proven = not EVIDENCE[self._fault].keys().isdisjoint(self.asked)
+        return Grade(self.cost, other.cost, float(np.clip(1 - lost, 0, 1)) * proven, proven)
 
 
 def _bad_rows(rows: pd.DataFrame) -> pd.Series:
@@ -391,46 +413,89 @@ def _bad_rows(rows: pd.DataFrame) -> pd.Series:
     )
 
 
-# ---------------------------------------------------------------- a good strategy
+# ---------------------------------------------------------------- evidence of each fault
 
-Check = Callable[[IncidentRoom], bool]
-
-
-def _one_segment(room: IncidentRoom, segment: str, grew: bool) -> bool:
-    """Whether a segment that is more than a twentieth of all more than doubled, or fell below a third."""
-    table = room.slice_by(segment)
-    ratio = table["ratio"][table.max(axis=1) > table.sum().max() / 20]
-    return bool(ratio.max() > 2) if grew else bool(ratio.min() < 1 / 3)
+Shows = Callable[[Any], bool]  # whether the answer to a question shows the fault
 
 
-CHECKS: dict[str, Check] = {
-    "duplicate_events": lambda room: room.quality().loc["repeats an event", "today"] > 0,
-    "unit_change": lambda room: room.quality().loc["watch_seconds out of range", "today"] > 0,
-    "late_events": lambda room: room.dashboard("hours to arrive").iloc[-1] > 0.05,
-    "covariate_shift": lambda room: _one_segment(room, "age_band", grew=True),
-    "traffic_drop": lambda room: _one_segment(room, "country", grew=False),
-    "version_mismatch": lambda room: room.replay()["different"] > 0,
-    "stale_snapshot": lambda room: (room.parity()["share"] > 0.5).sum() > 2,
-    "concept_shift": lambda room: room.labels()["auc"].diff().iloc[-1] < 0,
+def _breaks(rule: str) -> Shows:
+    """Whether rows of today break that rule of the log."""
+    return lambda quality: quality.loc[rule, "today"] > 0
+
+
+def _ratios(table: pd.DataFrame) -> pd.Series:
+    """Ratios of those segments that were or are more than a twentieth of all impressions."""
+    return table["ratio"][table.max(axis=1) > table.sum().max() / 20]
+
+
+def _alarms(*features: str) -> Shows:
+    """Whether each of these features drifted."""
+    return lambda report: bool(report.loc[[*features], "alarm"].all())
+
+
+def _users(changed: Callable[[float], bool]) -> Shows:
+    """Whether the users of today over those of the last quiet day are what `changed` asks for."""
+    return lambda series: changed(series.iloc[-1] / series[QUIET_DAYS[-1]])
+
+
+def _only_watch_time(table: pd.DataFrame) -> bool:
+    """Whether `video_watch_seconds` alone is served otherwise than recomputed."""
+    return set(table["feature"][table["share"] > 0]) == {"video_watch_seconds"}
+
+
+# The questions that show a fault, as `IncidentRoom.asked` spells them; `good_strategy` asks the first one.
+# Two are read after others: parity also differs if the log is damaged, and the AUC also falls if serving is.
+EVIDENCE: dict[str, dict[str, Shows]] = {
+    "duplicate_events": {"quality": _breaks("repeats an event")},
+    "unit_change": {"quality": _breaks("watch_seconds out of range"), "parity": _only_watch_time},
+    "late_events": {"dashboard hours to arrive": lambda series: series.iloc[-1] > 0.05},
+    "covariate_shift": {
+        "slice_by age_band": lambda table: _ratios(table).max() > 2,
+        "drift": _alarms("age_band"),
+        "dashboard users": _users(lambda ratio: ratio > 1.2),
+    },
+    "traffic_drop": {
+        "slice_by country": lambda table: _ratios(table).min() < 1 / 3,
+        "drift": _alarms("country"),
+        "dashboard users": _users(lambda ratio: ratio < 0.9),
+    },
+    "version_mismatch": {"replay": lambda series: series["different"] > 0},
+    "stale_snapshot": {
+        "parity": lambda table: (table["share"] > 0.5).sum() > 2,
+        "drift": _alarms("video_ctr", "video_watch_seconds"),
+    },
+    "concept_shift": {"labels": lambda table: table["auc"].diff().iloc[-1] < 0},
 }
+# What moves the metric of a page that way, those with cheap evidence first. Milliseconds lower the clicks
+# too, though the page then mostly speaks of the score: three minutes clear them.
 SUSPECTS = {
     "impressions +": ("duplicate_events", "covariate_shift"),
     "impressions -": ("late_events", "traffic_drop"),
     "mean score": ("unit_change", "stale_snapshot"),
-    "clicks per impression": ("version_mismatch", "stale_snapshot", "concept_shift"),
+    "clicks per impression": ("unit_change", "version_mismatch", "stale_snapshot", "concept_shift"),
 }
+
+
+def shows(room: IncidentRoom, fault: str, question: str) -> bool:
+    """Ask a question of the room, one of `EVIDENCE[fault]`; return whether the answer shows that fault."""
+    query, _, name = question.partition(" ")
+    answer = getattr(room, query)(*filter(None, [name]))
+    return bool(EVIDENCE[fault][question](answer))
+
+
+# ---------------------------------------------------------------- a good strategy
 
 
 def good_strategy(room: IncidentRoom) -> list[str]:
     """Play a room; return the diagnoses in order, of which the last is right.
 
-    The page leaves few suspects. Check the cheapest one first, and let the last one be what remains.
+    The page leaves few suspects. Ask for the evidence of one after the other, the cheapest first, and name
+    the one that it shows, also if only one is left. If it shows none of them, look for all other faults.
     """
-    suspects: Sequence[str] = next(names for page, names in SUSPECTS.items() if room.page.startswith(page))
-    named: list[str] = []
+    order, named = list(dict.fromkeys([*room.suspects, *EVIDENCE])), []
     while not room.solved:
-        found = next((fault for fault in suspects[:-1] if CHECKS[fault](room)), suspects[-1])
-        named.append(found)
+        found = next((fault for fault in order if shows(room, fault, next(iter(EVIDENCE[fault])))), order[-1])
+        order.remove(found)
         room._is(found)
-        suspects = [fault for fault in CHECKS if fault not in named]
+        named.append(found)
     return named

@@ -771,6 +771,14 @@ def test_who_names_a_gate_that_lets_a_candidate_pass_is_told_what_to_compare(can
     assert compare in module.CANDIDATES
 
 
+@pytest.mark.parametrize("answer", ["stale snapshot", "Stale-Snapshot ", "STALE_SNAPSHOT"])
+def test_the_fault_of_the_incident_may_be_spelled_with_spaces_or_hyphens(answer):
+    exercise = deployment_and_monitoring.incident_room
+    assert exercise.judge(answer)[0] is Verdict.RIGHT
+    assert exercise.judge("late events") == exercise.judge("late_events")
+    assert "flat" in exercise.judge("late events")[1]
+
+
 def test_a_function_that_prints_and_returns_nothing_at_all_is_no_attempt_at_stopping():
     assert deployment_and_monitoring.peeking.judge(lambda *_: None)[0] is Verdict.NOT_ATTEMPTED
 

@@ -9,6 +9,7 @@ from scipy import stats
 
 from helpers.exercises import Exercise, Mistake, Number, close, same_as, tidy
 from helpers.experiments import SRM_ALARM, sample_ratio_p_value, spending_boundary
+from helpers.incidents import fault_name
 
 
 def _mistakes_on(
@@ -1153,12 +1154,12 @@ _CULPRIT = "stale_snapshot"
 
 def _cleared(fault: str, message: str) -> Mistake:
     """The mistake of naming a fault that one question would have cleared."""
-    return Mistake(fault, lambda a: a.strip().lower() == fault, message, example=fault)
+    return Mistake(fault, lambda a: fault_name(a) == fault, message, example=fault)
 
 
 incident_room = Exercise(
     title="the incident",
-    right=lambda a: a.strip().lower() == _CULPRIT,
+    right=lambda a: fault_name(a) == _CULPRIT,
     reason="The log is sound (`quality`), and no group of users grew or vanished (`slice_by`). The served "
     "features differ from the same features computed anew (`parity`), while the scores are those of the "
     "model on what was served (`replay`): the store hands out an old snapshot. The repair is its job of the "
