@@ -92,8 +92,10 @@ def power_of_test(
     """
     n_treatment = n_control if n_treatment is None else n_treatment
     _above_zero(sd=sd, n_control=n_control, n_treatment=n_treatment)
-    effect, n = np.divide(difference, sd), np.asarray(n_control, dtype=float)
-    return NormalIndPower().power(effect, n, _inside("alpha", alpha), ratio=np.divide(n_treatment, n))
+    effect = np.divide(difference, sd)
+    worth = 1 / (1 / np.asarray(n_control, dtype=float) + 1 / np.asarray(n_treatment, dtype=float))
+    # A ratio of 0 means one group of so many: as precise as the two arms, and of any shape.
+    return NormalIndPower().power(effect, worth, _inside("alpha", alpha), ratio=0)
 
 
 def minimum_detectable_effect(

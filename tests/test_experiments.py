@@ -71,6 +71,13 @@ def test_power_is_the_share_of_simulated_tests_that_find_the_difference():
     assert fits(np.abs(z) > 1.96, x.power_of_test(2, 0.3, 200, 50))
 
 
+def test_the_arguments_of_power_broadcast():
+    users, shares = np.array([1_000.0, 50_000.0]), np.array([[0.01], [0.5]])
+    together = x.power_of_test(2, 0.1, shares * users, (1 - shares) * users)
+    alone = [[x.power_of_test(2, 0.1, s * n, (1 - s) * n) for n in users] for (s,) in shares]
+    assert together == pytest.approx(np.array(alone))
+
+
 def test_a_holdback_of_one_percent_finds_less_than_an_even_split():
     even, holdback = x.minimum_detectable_effect(1, [50_000, 1_000], [50_000, 99_000])
     assert holdback / even == pytest.approx(np.sqrt((1 / 1_000 + 1 / 99_000) / (2 / 50_000)))
