@@ -277,6 +277,19 @@ def test_a_name_that_would_leave_the_folder_is_refused(name):
         classes.class_folder(ROOT, name)
 
 
+def test_a_link_to_a_cell_becomes_a_link_to_the_label_of_its_heading():
+    said = new_output(
+        "display_data", {"text/markdown": "[1.1](01_one.ipynb#cell-id=a-b1), [x](01_one.ipynb)"}
+    )
+    cells = [
+        new_markdown_cell("Text.\n\n## 1.1 Deep\n\n### More", id="a-b1"),
+        new_code_cell("", outputs=[said]),
+    ]
+    labeled = site.with_labels(new_notebook(cells=cells), "01_one").cells
+    assert labeled[0].source == "Text.\n\n(01_one-a-b1)=\n## 1.1 Deep\n\n### More"
+    assert labeled[1].outputs[0].data["text/markdown"] == "[1.1](#01_one-a-b1), [x](01_one.ipynb)"
+
+
 def test_the_first_page_is_the_first_paragraph_of_the_readme():
     page = site.front_page("# T\n\nOne\ntwo.\n\n![x](y)\n", ["01_a", "02_b"])
     assert page.startswith("# T\n\nOne\ntwo.\n\n```{toctree}")
