@@ -57,6 +57,15 @@ explorer
 """
 TELL_VIEW = "import json; print(json.dumps({'view': explorer.view, 'load': explorer.load}))"
 SET_LOAD = "explorer.dau, explorer.k = 1e6, 1_000"
+MAKE_PANEL = """
+from tempfile import mkdtemp
+from helpers.interview_panel import InterviewPanel
+from helpers.mock_interview import MockInterview
+
+interview = MockInterview(mkdtemp() + "/one.json", "fraud detection", "medium", 100, "Senior")
+InterviewPanel(interview)
+"""
+TELL_INTERVIEW = "print(interview.state, interview.questions_left)"
 CONTROLS = "input, button, select"
 TELL_CELL, MOVE_CELL = 1, 2  # cell 0 makes the lab
 
@@ -71,6 +80,7 @@ def server(tmp_path_factory) -> Iterator[lab.Server]:
     shutil.copytree(NOTEBOOKS, root)
     write_notebook(root / "explorer.ipynb", MAKE_LAB, TELL, MOVE)
     write_notebook(root / "capacity.ipynb", MAKE_CAPACITY, TELL_VIEW, SET_LOAD)
+    write_notebook(root / "panel.ipynb", MAKE_PANEL, TELL_INTERVIEW)
     with lab.jupyter_lab(root) as running:
         yield running
 
@@ -471,6 +481,27 @@ def test_the_capacity_explorer_asked_no_other_machine_and_wrote_no_error(capacit
     capacity.press("Users a day", "PageUp")
     assert capacity.visit.outside == []
     assert capacity.visit.errors == []
+
+
+# --------------------------------------------------------- interview panel
+
+
+def test_the_panel_starts_the_clock_and_asks_what_is_chosen(capacity_visit, server):
+    page = capacity_visit.page
+    lab.open_notebook(page, server, "panel.ipynb")
+    lab.run_cell(page, 0)
+    panel = page.locator(".interview-panel")
+    panel.get_by_role("button", name="Start").click()
+    panel.get_by_role("button", name="Pause").wait_for()
+    panel.get_by_role("combobox", name="question to ask").select_option("peak")
+    panel.get_by_role("button", name="Ask (6 left)").click()
+    panel.get_by_role("button", name="Ask (5 left)").wait_for()
+    panel.get_by_role("button", name="Pause").click()
+    panel.get_by_role("button", name="Resume").wait_for()
+    assert lab.run_cell(page, TELL_CELL).split() == ["paused", "5"]
+    lab.save_screenshot(page, "interview-panel")
+    assert capacity_visit.outside == []
+    assert capacity_visit.errors == []
 
 
 @pytest.mark.parametrize(
