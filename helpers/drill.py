@@ -117,9 +117,10 @@ class Drill:
     def answer(self, value: Any) -> Reply:
         """Judge the answer to the question of `next`, schedule the concept, and save.
 
-        value: a number in the unit of the question, a quantity with a unit, or the letter of a choice. None
-        is "I do not know" and counts as missed; the placeholder ``...``, or what cannot be read, does not
-        count. Raises ValueError when no question is open.
+        value: a number in the unit of the question, a quantity with a unit, a text of either such as
+        '7.69 rows' or '15%', or the letter of a choice. None is "I do not know" and counts as missed; the
+        placeholder ``...``, or what cannot be read, does not count. Raises ValueError when no question is
+        open.
         """
         if self._pending is None:
             raise ValueError("No question is open. Get one with .next().")

@@ -3,6 +3,7 @@
 A generator takes a random generator and returns a question about one concept of notebooks/concepts.csv.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -45,6 +46,12 @@ from helpers.privacy import k_anonymity
 T = TypeVar("T")
 KINDS = ("estimation", "metric choice", "find the flaw")
 LETTERS = "abcdef"
+WRITTEN = re.compile(
+    r"([+-]?[\d.,_]+(?:e[+-]?\d+)?)\s*([a-z0-9/% ]*)", re.IGNORECASE
+)  # a number, and its unit
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
+UNIT = re.compile(r"[a-z]+(\s*/\s*[a-z]+)?", re.IGNORECASE)  # "ms" or "GB/s"
+FROM_0_TO_1 = " from 0 to 1"
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,8 @@ class DrillQuestion:
     def judge(self, answer: Any) -> tuple[Verdict, str]:
         """Return the verdict and its sentence; an answer that cannot be read is "not attempted".
 
-        A number is in the unit of the question, or a quantity of `capacity.units`; a choice is its letter.
-        None says "I do not know".
+        A number is in the unit of the question, or a quantity of `capacity.units`; as text it may carry its
+        unit, or a % for a share. A choice is its letter. None says "I do not know".
         """
         if answer is ...:
             return Verdict.NOT_ATTEMPTED, f"Replace the `...`: {self.how_to_answer}."
@@ -78,7 +85,9 @@ class DrillQuestion:
             return Verdict.NOT_YET, ""
         read = self._read(answer)
         if read is None:
-            return Verdict.NOT_ATTEMPTED, f"{answer!r} cannot be read: {self.how_to_answer}."
+            comma = not self.choices and isinstance(answer, str) and "," in answer
+            hint = "; write 0.5 with a point, not with a comma" if comma else ""
+            return Verdict.NOT_ATTEMPTED, f"{answer!r} cannot be read: {self.how_to_answer}{hint}."
         if self._equal(read, self.right):
             return Verdict.RIGHT, self.reason
         return Verdict.NOT_YET, self._mistake(read)
@@ -104,10 +113,30 @@ class DrillQuestion:
         try:
             if isinstance(answer, pint.Quantity):
                 answer = answer.to(self.unit).magnitude
-            number = float(answer.replace(",", "")) if isinstance(answer, str) else float(answer)
+            number = self._number_in(answer) if isinstance(answer, str) else float(answer)
         except (TypeError, ValueError, pint.PintError):
             return None
         return number if np.isfinite(number) and not isinstance(answer, bool) else None
+
+    def _number_in(self, text: str) -> float:
+        """The number of a text, in the unit of the question; ValueError or PintError when it is unclear.
+
+        Commas may only part thousands: in '0,5' one would stand for the decimal point.
+        """
+        written = WRITTEN.fullmatch(text.strip())
+        unclear = ValueError(f"{text!r} is not a number with its unit: write for example '0.5 {self.unit}'.")
+        if not written or ("," in written[1] and not THOUSANDS.fullmatch(written[1])):
+            raise unclear
+        number, unit = float(written[1].replace(",", "")), written[2].strip().casefold()
+        first_word = "" if "/" in self.unit else self.unit.split()[0]  # "4 times" for "times as long"
+        percent = unit in ("%", "percent")
+        if percent and self.unit.endswith(FROM_0_TO_1):
+            return number / 100
+        if unit in ("", self.unit.casefold(), first_word.casefold()) or (percent and self.unit == "percent"):
+            return number
+        if not UNIT.fullmatch(written[2].strip()):  # pint fails in many ways on what is no unit
+            raise unclear
+        return units.Quantity(number, written[2].strip()).to(self.unit).magnitude
 
     def _equal(self, read: float | str, value: float | str) -> bool:
         if self.choices:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from helpers.capacity import units
 from helpers.drill import INTERVALS, Card, Drill
-from helpers.drill_questions import GENERATORS, KINDS, question
+from helpers.drill_questions import GENERATORS, KINDS, DrillQuestion, question
 from helpers.exercises import Verdict
 from helpers.sections import concepts, section_link
 
@@ -79,6 +79,70 @@ def test_a_number_may_come_with_a_unit_or_as_text(asked):
     assert q.judge(q.right * 60 * units.request / units.minute)[0] is Verdict.RIGHT
     assert q.judge(f"{q.right:,.0f}")[0] is Verdict.RIGHT
     assert q.judge(np.float64(q.right))[0] is Verdict.RIGHT
+
+
+def in_unit(unit, right):
+    return DrillQuestion("1.6", "estimation", "How much?", right, {}, "So.", unit)
+
+
+@each_concept
+def test_a_number_may_carry_the_unit_of_its_question(asked, concept_id):
+    for q in asked[concept_id]:
+        if q.unit:
+            assert q.judge(f"{q.right!r} {q.unit}")[0] is Verdict.RIGHT
+
+
+@pytest.mark.parametrize(
+    ("answer", "unit", "right"),
+    [
+        ("7.69 rows", "rows", 7.69),
+        (" 7.69rows ", "rows", 7.69),
+        ("7,690 Rows", "rows", 7690),
+        ("1,412,799.5", "users", 1412799.5),
+        ("-1,000", "users", -1000),
+        ("1_000", "users", 1000),
+        ("1.2e3 users", "users", 1200),
+        ("15%", "percent", 15),
+        ("15 percent", "percent", 15),
+        ("15 %", "percent", 15),
+        ("12%", "probability from 0 to 1", 0.12),
+        ("12 percent", "share from 0 to 1", 0.12),
+        ("0.12", "probability from 0 to 1", 0.12),
+        ("0.12 probability", "probability from 0 to 1", 0.12),
+        ("4 times", "times as long", 4),
+        ("0.38 PSI", "PSI", 0.38),
+        ("0.128 s", "ms", 128),
+        ("0.6 GB/s", "gigabyte / second", 0.6),
+    ],
+)
+def test_a_text_is_read_with_its_unit(answer, unit, right):
+    assert in_unit(unit, right).judge(answer)[0] is Verdict.RIGHT
+
+
+@pytest.mark.parametrize(
+    "answer", ["0,5", "0,500", "7,69 rows", "1,2345", "1234,567", "1.234,5", "1,23,456", ","]
+)
+def test_a_comma_that_parts_no_thousands_is_refused_with_a_hint(answer):
+    verdict, sentence = in_unit("rows", 5).judge(answer)
+    assert verdict is Verdict.NOT_ATTEMPTED
+    assert "cannot be read" in sentence
+    assert "write 0.5 with a point" in sentence
+
+
+@pytest.mark.parametrize(
+    "answer", ["5 users", "5%", "5 / ", "/", "%", "", "rows", "1.2.3", "5 rows rows", "5 a/", "5 1"]
+)
+def test_a_text_in_another_unit_or_without_a_number_is_refused(answer):
+    verdict, sentence = in_unit("rows", 5).judge(answer)
+    assert verdict is Verdict.NOT_ATTEMPTED
+    assert "with a point" not in sentence
+
+
+@given(
+    text=st.text(alphabet="0159.,_+-e%/ rowspM", max_size=12), unit=st.sampled_from(["rows", "ms", "percent"])
+)
+def test_no_text_breaks_the_drill(text, unit):
+    assert in_unit(unit, 5).judge(text)[0] in Verdict
 
 
 @pytest.mark.parametrize(
@@ -190,6 +254,18 @@ def test_an_open_question_stays_until_it_is_answered(path):
     first = drill.next()
     answer_right(drill)
     assert drill.next() != first
+
+
+def test_a_decimal_comma_is_no_miss_and_the_question_stays_open(path):
+    drill = Drill(path)
+    while drill.next().choices:
+        answer_right(drill)
+    before, q = drill.asked, drill.next()
+    reply = drill.answer("0,5")
+    assert reply.verdict is Verdict.NOT_ATTEMPTED
+    assert "write 0.5 with a point" in reply.text
+    assert (drill.asked, drill.next()) == (before, q)
+    assert drill.progress().loc[q.concept_id, "asked"] == 0
 
 
 def test_an_answer_without_a_question_is_refused(path):
