@@ -140,8 +140,10 @@ class MockInterview:
 
         path: a file whose name ends in .json. seed: draws the surprise and the follow-ups. budget: questions
         that may be asked. clock: seconds since some fixed moment, which a restart must not change.
-        A file that cannot be read is kept aside, and `notice` says so. Raises ValueError for an unknown
-        system, scale or level, or when the file holds another interview; OSError when it cannot be written.
+        A file that cannot be read is kept aside, and `notice` says so. Nothing is saved before `start`, and
+        an interview that never began gives way to one with other settings. Raises ValueError for an unknown
+        system, scale or level, or when another interview in the file has begun; OSError when the file cannot
+        be read.
         """
         self.system, self._clock = find_system(system), clock
         self._hidden = self.system.spec(scale, p99_ms, seniority)
@@ -156,22 +158,39 @@ class MockInterview:
         self._file = StateFile(Path(path), "interview", 1)
         self._state, self.notice = self._file.load(self._restored)
         if self._state and self._state.settings != self.settings:
-            raise ValueError(
-                f"{Path(path).name} holds an interview with other settings: {self._state.settings}. "
-                "Pass the same ones to go on, or another path to begin anew."
-            )
+            self._let_go(self._state)
+            self._state = None
         if self.notice:
+            self.notice += " Call interview.start() when you are ready."
             say(self.notice)
         self._state = self._state or _State(self.settings)
-        self._save()
 
     def _restored(self, saved: Mapping[str, Any]) -> "_State":
         if saved["settings"] != self.settings and set(saved["settings"]) == set(self.settings):
-            return _State(saved["settings"])  # sound, but of another interview: not to be put aside
+            other = _State(saved["settings"])  # sound, but of another interview: not to be put aside
+            other.started_at = _moment(saved["started_at"])
+            return other
         return _State.restored(saved, self.settings, set(self.system.asks), len(self._follow_ups))
 
+    def _let_go(self, other: "_State") -> None:
+        """Let another interview go that never began. Raises ValueError, with what differs, if it did."""
+        if other.started_at is None:
+            return
+        differ = [
+            f"{name} is {other.settings[name]!r} there and {mine!r} here"
+            for name, mine in self.settings.items()
+            if other.settings[name] != mine
+        ]
+        raise ValueError(
+            f"{self._file.path.name} holds an interview that began with other settings: {', '.join(differ)}. "
+            "Pass the same ones to go on, or another path to begin anew."
+        )
+
     def _save(self) -> None:
-        self._file.save(self._state.saved())
+        """Save, unless there is nothing to keep yet: an untouched cell must not claim the file."""
+        state = self._state.saved()
+        if state != _State(self.settings).saved() or self._file.path.exists():
+            self._file.save(state)
 
     # ---------------------------------------------------------------- the clock
 

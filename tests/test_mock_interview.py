@@ -594,6 +594,7 @@ def test_a_damaged_state_is_reported_and_kept_aside(interview, path, clock, dama
     path.write_text(damaged)
     restarted = again(interview, path, clock)
     assert "interview.json could not be used" in restarted.notice
+    assert restarted.notice.endswith("Call interview.start() when you are ready.")
     assert (path.parent / "interview.aside-1.json").read_text() == damaged
     assert restarted.minute() == 0
     assert restarted.questions_left == 6
@@ -613,7 +614,7 @@ def test_a_damaged_state_is_reported_and_kept_aside(interview, path, clock, dama
 def test_another_interview_is_neither_continued_nor_overwritten(interview, path, clock, change):
     interview.ask("users")
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"other settings.*another path"):
+    with pytest.raises(ValueError, match=rf"other settings: {next(iter(change))} is [^,]*\. .*another path"):
         MockInterview(path, **interview.settings | change, clock=clock)
     assert path.read_bytes() == before
     assert [child.name for child in path.parent.iterdir()] == ["interview.json"]
@@ -637,10 +638,29 @@ def test_unknown_settings_are_refused_before_anything_is_written(path, clock, ch
     assert not path.exists()
 
 
-def test_a_folder_that_cannot_be_written_to_is_found_at_once(tmp_path, clock):
+def test_a_folder_that_cannot_be_written_to_is_found_by_the_start_at_the_latest(tmp_path, clock):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(OSError, match="may write to"):
-        MockInterview(tmp_path / "taken" / "i.json", clock=clock)
+        MockInterview(tmp_path / "taken" / "i.json", clock=clock).start()
+
+
+def test_nothing_is_saved_before_the_start(path, clock):
+    interview = MockInterview(path, clock=clock)
+    interview.fill({"baseline": ...})
+    interview.score({"model": ...})
+    interview.report()
+    assert not path.exists()
+    interview.start()
+    assert path.exists()
+
+
+def test_an_interview_that_never_began_gives_way_to_other_settings(path, clock):
+    MockInterview(path, scale="small", clock=clock).score({"model": 3})
+    assert path.exists()
+    other = MockInterview(path, scale="large", clock=clock)
+    assert other.report().rows["own"].isna().all()
+    other.start()
+    assert again(other, path, clock).settings["scale"] == "large"
 
 
 def test_the_real_clock_runs(path):
