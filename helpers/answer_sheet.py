@@ -144,7 +144,7 @@ class Part(NamedTuple):
 ESTIMATES = {
     "peak_qps": "requests a second at the peak",
     "log_gb_a_day": f"GB a day of logged rows, {ROW_BYTES} bytes each",
-    "ranking_cores": "cores that score the candidates at the peak, 10 µs each, 60% busy",
+    "ranking_cores": "cores of the ranking model alone at the peak, 10 µs a candidate, 60% busy",
     "labels_a_day": "positive labels a day",
 }
 PARTS = {
@@ -272,11 +272,15 @@ class Finding(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What a sheet is checked against: the system, the ledger as it stands, and whether erasure was asked."""
+    """What a sheet is checked against: the system, the ledger as it stands, and whether erasure was asked.
+
+    told: whether the findings tell the computed values, too.
+    """
 
     system: CaseSystem
     spec: DesignSpec
     erasure_asked: bool = False
+    told: bool = True
 
 
 def check(sheet: Sheet, case: Case) -> list[Finding]:
@@ -386,13 +390,15 @@ def _said(value: str | tuple[str, ...]) -> str:
 def _experiment(sheet: Sheet, case: Case) -> list[Finding]:
     right, given = users_per_arm(case.system), sheet.users_per_arm
     test = case.system.experiment
-    told = f"{right:,} for a lift of {test.lift:.1%} in {test.metric} (deviation {test.sd:g} means)"
-    if given is None:
-        return [Finding(RELEASE, "users an arm", "missing", f"No size of the A/B test: {told}.", "1.26")]
-    verdict = "sound" if _within(given, right) else "wrong"
     days = 2 * right / case.spec.daily_users
     short = f" Even all users of a day are too few by a factor of {days:,.0f}." if days > 1 else ""
-    return [Finding(RELEASE, "users an arm", verdict, f"You {given:,.0f}; computed {told}.{short}", "1.26")]
+    lift = f"for a lift of {test.lift:.1%} in {test.metric} (deviation {test.sd:g} means)"
+    computed = f" Computed {right:,} {lift}.{short}" if case.told else ""
+    if given is None:
+        why = f"No size of the A/B test.{computed}"
+        return [Finding(RELEASE, "users an arm", "missing", why, "1.26")]
+    verdict = "sound" if _within(given, right) else "wrong"
+    return [Finding(RELEASE, "users an arm", verdict, f"You {given:,.0f}.{computed}", "1.26")]
 
 
 def _envelope(sheet: Sheet, case: Case) -> list[Finding]:
@@ -402,7 +408,8 @@ def _envelope(sheet: Sheet, case: Case) -> list[Finding]:
         verdict = "missing" if given is None else "sound" if _within(given, right) else "wrong"
         you = "nothing" if given is None else f"{given:,.4g}"
         factor = f", a factor of {max(given / right, right / given):,.3g}" if given else ""
-        found.append(Finding(ESTIMATION, name, verdict, f"You {you}; computed {right:,.4g}{factor}.", "1.32"))
+        computed = f" Computed {right:,.4g}{factor}." if case.told else ""
+        found.append(Finding(ESTIMATION, name, verdict, f"You {you}.{computed}", "1.32"))
     return found
 
 

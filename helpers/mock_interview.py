@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
 
 from helpers.answer_sheet import (
     PARTS,
+    ROW_BYTES,
     Case,
     Finding,
     Sheet,
@@ -28,7 +30,7 @@ from helpers.answer_sheet import (
 )
 from helpers.case_systems import SURPRISE_FIELDS, Ask, find_system, surprised
 from helpers.figures import say, short
-from helpers.interview import ASSUMED, DesignSpec, consequences, design_change
+from helpers.interview import ASSUMED, SCORING_TIME, DesignSpec, consequences, design_change
 from helpers.metrics import cost_threshold
 from helpers.rubric import (
     BANDS,
@@ -314,6 +316,10 @@ class MockInterview:
                 f"and for the A/B test {test.metric}: its deviation is {test.sd:g} times the mean, the lift "
                 f"to find {test.lift:.1%}.",
                 "",
+                f"For the estimates: {SCORING_TIME.magnitude:g} µs a candidate on one core, cores 60% busy "
+                f"(`ranking_cores` are those of this one model, not of the whole design); a logged row is "
+                f"{ROW_BYTES} bytes.",
+                "",
                 f"Costs of errors are in {self.system.cost_unit}. Around minute {SURPRISE_AT} call "
                 "`.surprise()`.",
             ]
@@ -370,8 +376,15 @@ class MockInterview:
 
     @property
     def _surprise(self) -> str:
-        names = list(SURPRISE_FIELDS)
-        return names[np.random.default_rng([self.settings["seed"], 1]).integers(len(names))]
+        return list(SURPRISE_FIELDS)[self._order(len(SURPRISE_FIELDS))[0]]
+
+    def _order(self, count: int) -> list[int]:
+        """An order of `count` things, drawn from seed and case; the next seed begins with the next."""
+        settings = self.settings
+        case = "|".join(str(settings[name]) for name in ("system", "scale", "p99_ms", "seniority"))
+        cycle, turn = divmod(settings["seed"], count)
+        order = np.random.default_rng([cycle, crc32(case.encode())]).permutation(count)
+        return np.roll(order, -turn).tolist()
 
     def surprise(self) -> Told:
         """Return the news of minute 25, and what it changes; before then, or without a clock, what to do."""
@@ -391,8 +404,7 @@ class MockInterview:
     @property
     def _follow_ups(self) -> list[int]:
         """The follow-ups of the level, in the order in which they are asked."""
-        count = len(self.system.followups[self.settings["seniority"]])
-        return np.random.default_rng([self.settings["seed"], 2]).permutation(count).tolist()
+        return self._order(len(self.system.followups[self.settings["seniority"]]))
 
     def follow_up(self) -> Told:
         """Return the next follow-up at the chosen level, or what to do while the clock does not run.
@@ -445,9 +457,17 @@ class MockInterview:
     def _erasure_asked(self) -> bool:
         return self._state.surprised and self._surprise == "erasure"
 
+    @property
+    def _over(self) -> bool:
+        """Whether the solution may be told: after the last minute, or when every row has points."""
+        return self.minute() >= LENGTH or len(self._state.scores) == len(RUBRIC)
+
     def findings(self) -> list[Finding]:
-        """Return what the checks find on the sheet, against the ledger as you know it."""
-        found = check(self.sheet, Case(self.system, self.spec, self._erasure_asked))
+        """Return what the checks find on the sheet, against the ledger as you know it.
+
+        They tell the computed values after minute 45, or when every row has points.
+        """
+        found = check(self.sheet, Case(self.system, self.spec, self._erasure_asked, self._over))
         return [_questions_finding(self), *found]
 
     def score(self, points: Mapping[str, int], red_flags: Collection[str] = ()) -> None:
@@ -463,7 +483,10 @@ class MockInterview:
         self._save()
 
     def report(self) -> Report:
-        """Return the points by row, the checked findings, and the two things to practice next."""
+        """Return the points by row, the checked findings, and the two things to practice next.
+
+        What you did not ask, computed values and keys come after minute 45, or when every row has points.
+        """
         return _report(self)
 
 
@@ -624,9 +647,7 @@ def _report(interview: MockInterview) -> Report:
         _table(findings_table(faults)) if faults else "Everything that can be computed is sound.",
         f"{len(findings) - len(faults)} of {len(findings)} checks are sound.",
         _red_flags_told(flags),
-        "### What you did not ask",
-        _unasked(interview),
-        _follow_ups_told(interview),
+        *(_solution(interview) if interview._over else [NOT_YET_TOLD]),
         "### Practice next",
         "\n".join(f"{number}. {text}" for number, text in enumerate(practice, 1)),
         f"*{BANDS} {CALIBRATION}*",
@@ -717,6 +738,14 @@ def _cell(value: object) -> str:
 
 def _red_flags_told(flags: list[str]) -> str:
     return "**Red flags:** " + "; ".join(RED_FLAGS[flag] for flag in flags) + "." if flags else ""
+
+
+NOT_YET_TOLD = f"What you did not ask is told after minute {LENGTH}, or when every row has points."
+
+
+def _solution(interview: MockInterview) -> list[str]:
+    """What would spoil an interview that goes on: what was not asked, and the keys."""
+    return ["### What you did not ask", _unasked(interview), _follow_ups_told(interview)]
 
 
 def _unasked(interview: MockInterview) -> str:

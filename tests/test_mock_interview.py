@@ -283,6 +283,12 @@ def test_each_question_in_its_own_words_is_understood_as_itself(tmp_path, clock,
     assert interview.questions.asked.all()
 
 
+def test_the_brief_tells_what_the_estimates_assume(interview):
+    brief = interview.start().text
+    assert "10 µs a candidate on one core, cores 60% busy" in brief
+    assert "a logged row is 200 bytes" in brief
+
+
 def test_the_latency_is_in_the_brief_and_costs_nothing(interview):
     assert "200 ms" in interview.ask("latency").text
     assert interview.questions_left == 6
@@ -318,6 +324,29 @@ def test_seeds_draw_every_surprise_and_each_changes_its_field(tmp_path, clock):
         assert not told.changed.empty
         seen |= set(moved)
     assert seen == set(SURPRISE_FIELDS.values())
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_eight_seeds_bring_all_surprises_and_neighbors_differ(tmp_path, clock, system):
+    made = [MockInterview(tmp_path / f"{seed}.json", system, seed=seed, clock=clock) for seed in range(8)]
+    assert {one._surprise for one in made} == set(SURPRISE_FIELDS)
+    assert made[0]._surprise != made[1]._surprise
+    assert made[0]._follow_ups != made[1]._follow_ups
+
+
+def test_the_surprise_depends_on_the_whole_case(tmp_path, clock):
+    cases = {
+        "system": list(SYSTEMS),
+        "scale": ["small", "medium", "large"],
+        "p99_ms": [50, 100, 150, 200, 250, 300],
+        "seniority": list(SENIORITIES),
+    }
+    for name, values in cases.items():
+        orders = {
+            tuple(MockInterview(tmp_path / "i.json", **{name: value}, clock=clock)._order(20))
+            for value in values
+        }
+        assert len(orders) == len(values)
 
 
 def drawn(tmp_path, clock, field):
@@ -443,9 +472,10 @@ def test_practice_links_two_rows_that_lost_most_red_flags_first(interview):
     assert told[0].startswith("**data and features**")
 
 
-def test_the_report_says_what_was_not_asked_and_what_was_wasted(interview):
+def test_the_report_says_what_was_not_asked_and_what_was_wasted(interview, clock):
     interview.ask("users")
     interview.ask("team")
+    clock.wait(LENGTH)
     text = interview.report()._repr_markdown_()
     assert "From how many videos can one request choose?" in text
     assert "Asked for nothing: How many people work on it?" in text
@@ -467,12 +497,37 @@ def test_four_questions_that_change_the_design_are_enough(interview):
 
 def test_what_was_not_asked_is_told_by_the_change_it_makes_largest_first(path, clock):
     interview = MockInterview(path, "fraud detection", p99_ms=100, clock=clock)
+    interview.score(SCORES)
     told = interview.report().text
     places = [told.index(interview.system.asks[key].text) for key in ("delay", "users", "fresh", "actions")]
     assert places == sorted(places)
 
 
+def test_a_report_in_between_tells_nothing_that_spoils_the_interview(interview, clock):
+    interview.fill({"estimates": {"peak_qps": 5}, "users_per_arm": 7})
+    interview.follow_up()
+    clock.wait(LENGTH - 0.1)
+    interview.surprise()
+    interview.score({row: n for row, n in SCORES.items() if row != "model"})
+    report = interview.report()
+    later = "What you did not ask is told after minute 45, or when every row has points."
+    assert report.text.count("What you did not ask") == report.text.count(later) == 1
+    told = report.text + report.checks.to_string() + str(interview.findings())
+    assert not any(word in told.lower() for word in ("computed ", "a factor of", "key:", "how many videos"))
+    clock.wait(0.1)
+    text = interview.report().text
+    assert later not in text
+    assert all(word in text for word in ("### What you did not ask", "Computed ", "*Key:"))
+
+
+def test_scores_of_all_rows_open_the_report_before_the_end(interview):
+    interview.score(SCORES)
+    assert "### What you did not ask" in interview.report().text
+    assert "Computed " in interview.report().text
+
+
 def test_keys_are_told_for_what_was_asked_only(interview, clock):
+    interview.score(SCORES)
     assert "Key:" not in interview.report().text
     asked = interview.follow_up().text.strip("*")
     told = interview.report().text
@@ -673,8 +728,9 @@ def test_the_real_clock_runs(path):
 @pytest.mark.parametrize("scale", ["small", "medium", "large"])
 def test_briefs_and_reports_of_all_systems_have_no_gap(tmp_path, clock, system, scale):
     interview = MockInterview(tmp_path / "i.json", system, scale, 100, "Staff", clock=clock)
-    clock.wait(SURPRISE_AT)
-    for text in (interview.start().text, interview.report().text):
+    brief = interview.start().text
+    clock.wait(LENGTH)
+    for text in (brief, interview.report().text):
         assert "None of them" not in text
         assert "nan" not in text.split()
         assert " None" not in text.replace("None of your numbers", "")
