@@ -105,9 +105,10 @@ def _data(name: str, value: Any) -> tuple[Kept, ...]:
 
 
 def _split(name: str, value: Any) -> str:
-    if value not in ("", *SPLITS):
+    known = value.strip().lower() if isinstance(value, str) else value
+    if known not in ("", *SPLITS):
         raise ValueError(f"There is no {name} {value!r}. Choose from: {', '.join(SPLITS)}.")
-    return value
+    return known
 
 
 def _estimates(name: str, value: Any) -> dict[str, float]:
@@ -315,14 +316,29 @@ PER_LIST = (
     "mrr",
     "map",
     "mean average",
+    "mean reciprocal rank",
+    "p@",
+    r"err\b",
     "recall",
     "precision",
     "hit",
-    "per-user",
+    "per user",
     "gauc",
-    "per-query",
+    "per query",
 )
-BY_COST = ("average precision", "pr-auc", "recall", "precision", "cost", "loss", "money", "dollar", "value")
+BY_COST = (
+    "average precision",
+    "pr auc",
+    "auprc",
+    "aucpr",
+    "recall",
+    "precision",
+    "cost",
+    "loss",
+    "money",
+    "dollar",
+    "value",
+)
 
 
 def _metric(sheet: Sheet, case: Case) -> list[Finding]:
@@ -330,7 +346,9 @@ def _metric(sheet: Sheet, case: Case) -> list[Finding]:
     name = "primary metric"
     if not metric:
         return [Finding(FRAMING, name, "missing", "No primary metric: nothing decides.", "1.24")]
-    if _has(metric, "accuracy") and share < RARE:
+    said = re.sub(r"[\s_-]+", " ", metric.lower())
+    balanced = _has(said, "balanced accuracy")
+    if _has(said, "accuracy") and not balanced and share < RARE:
         return [
             Finding(
                 FRAMING,
@@ -343,9 +361,9 @@ def _metric(sheet: Sheet, case: Case) -> list[Finding]:
         ]
     lists = case.spec.page_size > 1
     fits = PER_LIST if lists else BY_COST
-    if _has(metric, *fits):
+    if _has(said, *fits):
         return [Finding(FRAMING, name, "sound", f"{metric!r} fits {share:.1%} positives.", "1.24")]
-    if _has(metric, "auc", "roc"):
+    if _has(said, "auc", "roc"):
         why = (
             "A global AUC also rewards knowing which list is easy. Take one inside each list."
             if lists
@@ -353,9 +371,11 @@ def _metric(sheet: Sheet, case: Case) -> list[Finding]:
         )
         sound = not lists and share >= VERY_RARE
         return [Finding(FRAMING, name, "sound" if sound else "wrong", why, "1.19" if lists else "1.8")]
-    if _has(metric, "f1"):
-        return [Finding(FRAMING, name, "wrong", "F1 sets a price on the errors that nobody chose.", "1.11")]
-    why = f"{metric!r} is none of the usual ones here ({', '.join(fits)}): name one, or defend it."
+    if balanced or _has(said, "f1"):
+        why = f"{metric} sets a price on the errors that nobody chose."
+        return [Finding(FRAMING, name, "wrong", why, "1.11")]
+    usual = ", ".join(fits).replace(r"\b", "")
+    why = f"{metric!r} is none of the usual ones here ({usual}): name one, or defend it."
     return [Finding(FRAMING, name, "wrong", why, "1.24")]
 
 
@@ -438,10 +458,10 @@ def _fallback(sheet: Sheet, case: Case) -> list[Finding]:
 
 
 LOGGED = {
-    "features as served": ("feature",),
+    "features as served": ("feature", "embedding"),
     "version of the model": ("version", "model"),
     "identity of the request": ("request", "id", "transaction", "query"),
-    "time": ("time", "when"),
+    "time": ("time", "when", r"ts(?![a-z])"),
 }
 LOGGED_OF_LISTS = {"position": ("position", "rank", "slot"), "propensity": ("propensit", "probabilit")}
 

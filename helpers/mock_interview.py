@@ -197,11 +197,26 @@ class MockInterview:
     # ---------------------------------------------------------------- the clock
 
     def start(self) -> Told:
-        """Start the clock, unless it runs already, and return the brief: what is known, what can be asked."""
-        if self._state.started_at is None:
-            self._state.started_at = float(self._clock())
-            self._save()
+        """Start the clock and return the brief; once it has begun, where you stand and what you know."""
+        if self._state.started_at is not None:
+            return Told("\n\n".join([self._standing(), self._brief(), self._known()]))
+        self._state.started_at = float(self._clock())
+        self._save()
         return Told(self._brief())
+
+    def _standing(self) -> str:
+        """The minute, the phase and the questions that are left, in words."""
+        paused = f" {NOT_RUNNING['paused']}" if self.state == "paused" else ""
+        left = self.questions_left
+        return (
+            f"Going on at minute {self._whole_minute}, {self.phase().name}; "
+            f"{left} question{'s' * (left != 1)} left.{paused}"
+        )
+
+    @property
+    def _whole_minute(self) -> int:
+        """The minute as a clock shows it: 24.9 is minute 24."""
+        return int(self.minute())
 
     def minute(self) -> float:
         """Return the minutes since the start, without the pauses; 0 before it."""
@@ -298,8 +313,20 @@ class MockInterview:
         """How many questions may still be asked."""
         return self.settings["budget"] - len(self._state.asked)
 
+    def _answer(self, key: str) -> str:
+        """The answer to a question, as the ledger stands."""
+        field = self.system.asks[key].field
+        return _spoken(self.spec, field) if field else "It does not change what you build."
+
+    def _known(self) -> str:
+        """What was asked and answered so far, and the surprise if it has come."""
+        told = [f"- {self.system.asks[key].text} **{self._answer(key)}**" for key in self._state.asked]
+        if self._state.surprised:
+            told.append(f"- {self.system.surprises[self._surprise].news}")
+        return "\n".join(["You know:", "", *told]) if told else "You have asked nothing yet."
+
     def _brief(self) -> str:
-        spec, test = self.spec, self.system.experiment
+        spec, test = self._opening(), self.system.experiment
         return "\n".join(
             [
                 f"**Design: {self.system.name}.** {spec.seniority} level, {LENGTH} minutes. Goal: "
@@ -330,18 +357,17 @@ class MockInterview:
     def ask(self, question: str) -> Told:
         """Ask one question, by its key or in your own words; return the answer and what it changes.
 
-        A requirement is revealed only to the question that asks for it. A question that is not understood, or
-        that was asked before, costs nothing. Raises ValueError when all questions are spent, or the clock
-        does not run.
+        A requirement is revealed only to the question that asks for it. A question that is not understood for
+        sure (then you hear which ones it may mean), or that was asked before, costs nothing. Raises
+        ValueError when all questions are spent, or the clock does not run.
         """
         if question is ...:
             return Told("Replace the `...` by a question, or by the key of one.")
         if self.state != "running":
             raise ValueError(NOT_RUNNING[self.state])
-        key = self._understood(question)
+        key, candidates = self._understood(question)
         if key is None:
-            keys = ", ".join(self._open_keys())
-            return Told(f"I do not understand {question!r}. Ask for one thing, or use a key: {keys}.")
+            return Told(self._asked_back(question, candidates))
         ask, before = self.system.asks[key], self.numbers()
         if ask.field == "p99_ms":
             return Told(f"The p99 was in the brief: {self.spec.p99_ms:g} ms.")
@@ -352,25 +378,42 @@ class MockInterview:
             self._state.asked.append(key)
             self._save()
         changed = _changes(before, self.numbers())
-        answer = _spoken(self.spec, ask.field) if ask.field else "It does not change what you build."
         return Told(
-            f"*{ask.text}* — **{answer}**\n\n{_changes_told(changed)}\n\n"
+            f"*{ask.text}* — **{self._answer(key)}**\n\n{_changes_told(changed)}\n\n"
             f"Questions left: {self.questions_left}.",
             changed,
         )
 
-    def _understood(self, question: str) -> str | None:
-        """The key that a question means: the one with most words in common; None when several have."""
-        if not isinstance(question, str):
-            return None
+    def _understood(self, question: str) -> tuple[str | None, list[str]]:
+        """The key that a question means for sure, or None; and the keys that it may mean.
+
+        Sure is a key, the text of a question, or `SURE` words in common with one question alone.
+        """
         asks = self.system.asks
-        if question.strip().lower() in asks:
-            return question.strip().lower()
+        if not isinstance(question, str):
+            return None, []
+        plain = question.strip().lower()
+        for key, ask in asks.items():
+            if plain in (key, ask.text.lower()):
+                return key, [key]
         said = _words(question)
         shared = {key: len(said & _words_of(key, ask)) for key, ask in asks.items()}
         best = max(shared.values())
-        winners = [key for key, count in shared.items() if count == best]
-        return winners[0] if best > 0 and len(winners) == 1 else None
+        candidates = [key for key, count in shared.items() if count == best] if best else []
+        sure = [key for key, count in shared.items() if count >= SURE]
+        return (sure[0] if len(sure) == 1 else None), candidates
+
+    def _asked_back(self, question: str, candidates: list[str]) -> str:
+        """What is said to a question that may mean one of the candidates."""
+        texts = {key: self.system.asks[key].text for key in candidates}
+        if not texts:
+            keys = ", ".join(self._open_keys())
+            return f"I do not understand {question!r}. Ask for one thing, or use a key: {keys}."
+        if len(texts) == 1:
+            ((key, text),) = texts.items()
+            return f"Do you mean: {text} Then ask `interview.ask('{key}')`."
+        listed = [f"- {text} `interview.ask('{key}')`" for key, text in texts.items()]
+        return "\n".join(["Do you mean one of these? Then ask it by its key.", "", *listed])
 
     # ---------------------------------------------------------------- surprise and follow-ups
 
@@ -392,7 +435,7 @@ class MockInterview:
             return Told(NOT_RUNNING[self.state])
         if not self._state.surprised:
             if self.minute() < SURPRISE_AT:
-                due = f"Not yet: it is minute {self.minute():.0f}, and the surprise is due at {SURPRISE_AT}."
+                due = f"Not yet: it is minute {self._whole_minute}, and the surprise is due at {SURPRISE_AT}."
                 return Told(due)
             self._state.surprised = True
             self._save()
@@ -431,21 +474,28 @@ class MockInterview:
         """Write parts of the sheet and save at once; return what is filled, and what this phase still needs.
 
         sheet: a dictionary of parts (see `answer_sheet.PARTS`), or a whole `Sheet`, whose empty parts leave
-        what was written. Placeholders ``...`` leave a part as it is (see `answer_sheet.written`). Raises
+        what was written. Placeholders ``...`` leave a part as it is (see `answer_sheet.written`). The entries
+        of a dictionary join those that were written before; an entry of None takes one out. Raises
         ValueError, and changes nothing, for an unknown part or a wrong shape, or before the start.
         """
         parts = sheet.parts if isinstance(sheet, Sheet) else sheet
         if not isinstance(parts, Mapping):
             raise ValueError(f"Give a dictionary of parts or a Sheet, not {sheet!r}.")
-        given = {name: value for name, value in parts.items() if written(value) is not ...}
+        given = {name: kept for name, value in parts.items() if (kept := written(value)) is not ...}
+        given = {name: self._joined(name, value) for name, value in given.items()}
         if given:
             self._must_have_started()
         self._state.sheet = self._state.sheet.filled(given)
         self._state.filled |= dict.fromkeys(given, round(self.minute(), 1))
         self._save()
         due = ", ".join(self.due())
-        told = f"Minute {self.minute():.0f}, {self.phase().name}: {len(self.sheet.parts)} parts are filled."
+        told = f"Minute {self._whole_minute}, {self.phase().name}: {len(self.sheet.parts)} parts are filled."
         return Told(f"{told} Due by now: {due}." if due else told)
+
+    def _joined(self, name: str, value: Any) -> Any:
+        """A part as given, or a dictionary of it joined to what was written before."""
+        before = self.sheet.parts.get(name)
+        return before | value if isinstance(before, dict) and isinstance(value, Mapping) else value
 
     def due(self) -> list[str]:
         """Return the parts of the sheet that should be filled by the end of this phase and are not."""
@@ -470,17 +520,18 @@ class MockInterview:
         found = check(self.sheet, Case(self.system, self.spec, self._erasure_asked, self._over))
         return [_questions_finding(self), *found]
 
-    def score(self, points: Mapping[str, int], red_flags: Collection[str] = ()) -> None:
+    def score(self, points: Mapping[str, int], red_flags: Collection[str] = ()) -> Told:
         """Score yourself by the rubric, 0 to 4 a row, and name the red flags that no check can see.
 
-        Rows may come one by one; the placeholder ``...`` leaves a row as it is. Raises ValueError for an
-        unknown row or flag, or points outside 0 to 4.
+        Return how many rows have points. Rows may come one by one; ``...`` leaves a row as it is. Raises
+        ValueError for an unknown row or flag, or points outside 0 to 4.
         """
         for flag in red_flags:
             choice("red flag", flag, tuple(RED_FLAGS))
         self._state.scores |= check_scores({row: n for row, n in points.items() if n is not ...})
         self._state.red_flags = sorted(red_flags)
         self._save()
+        return Told(f"{len(self._state.scores)} of {len(RUBRIC)} rows have points.")
 
     def report(self) -> Report:
         """Return the points by row, the checked findings, and the two things to practice next.
@@ -558,6 +609,7 @@ FILLERS = {
     *("when", "which", "who", "will", "with", "you", "your"),
 }
 
+SURE = 2  # words in common with one question alone: one word is a guess, and a guess costs nothing
 HEARD = {  # other words by which a field of the ledger is asked for
     "daily_users": "DAU active audience traffic",
     "requests_per_user": "often frequency",
@@ -707,7 +759,7 @@ def _headline(
         missing = ", ".join(rows.index[rows["own"].isna()])
         told = f"No total yet. Score yourself with `.score({{row: points}})`: {missing}."
     else:
-        capped = f", capped at {RED_FLAG_CAP} by a red flag" if flags else ""
+        capped = f", capped at {RED_FLAG_CAP} by a red flag" if rows["weighted"].sum() > reached else ""
         told = f"**{reached:.0f} of 100{capped}: {reached_band}.**"
     return "\n\n".join([head, told, *late])
 

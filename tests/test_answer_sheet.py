@@ -228,13 +228,53 @@ def test_roc_auc_does_not_see_rare_frauds_and_costs_do():
     sheet = sound(FRAUD)
     (found,) = faults(sheet.filled({"primary_metric": "ROC-AUC"}), case(FRAUD))
     assert "0.1%" in found.finding
-    for metric in ("average precision", "PR-AUC", "precision within the budget", "expected cost"):
+    by_cost = (
+        "PR-AUC",
+        "pr_auc",
+        "PR  AUC",
+        "AUPRC",
+        "AUCPR",
+        "average_precision",
+        "precision",
+        "expected cost",
+    )
+    for metric in by_cost:
         assert faults(sheet.filled({"primary_metric": metric}), case(FRAUD)) == []
 
 
-@pytest.mark.parametrize("metric", ["per-user AUC", "MRR", "recall at 500", "MAP at 10", "ndcg@20"])
+LISTWISE = ["per-user AUC", "per_query auc", "MRR", "recall at 500", "MAP at 10", "ndcg@20", "P@10", "ERR@10"]
+
+
+@pytest.mark.parametrize("metric", [*LISTWISE, "err", "Mean_Reciprocal-Rank"])
 def test_metrics_inside_a_list_fit_a_list(metric):
     assert faults(sound().filled({"primary_metric": metric})) == []
+
+
+@pytest.mark.parametrize("metric", ["error rate", "errand", "top@10"])
+def test_what_only_looks_like_a_metric_of_lists_is_unknown_and_the_usual_ones_are_words(metric):
+    (found,) = faults(sound().filled({"primary_metric": metric}))
+    assert "none of the usual" in found.finding
+    assert "\\" not in found.finding
+
+
+def test_balanced_accuracy_is_not_taken_for_accuracy():
+    for metric in ("Balanced accuracy", "balanced_accuracy"):
+        (found,) = faults(sound(FRAUD).filled({"primary_metric": metric}), case(FRAUD))
+        assert (found.red_flag, found.concept_id) == ("", "1.11")
+        assert found.finding == f"{metric} sets a price on the errors that nobody chose."
+
+
+def test_a_split_is_read_in_any_case():
+    assert Sheet(split=" Temporal ").split == "temporal"
+    with pytest.raises(ValueError, match="no split 3"):
+        Sheet(split=3)
+
+
+def test_a_log_may_name_ts_and_embeddings():
+    logged = ["embedding as served", "model version", "request id", "event_ts", "position", "propensity"]
+    assert faults(sound().filled({"logged": logged})) == []
+    (found,) = faults(sound().filled({"logged": [*logged[:3], "tsunami", *logged[4:]]}))
+    assert found.finding == "Missing: time."
 
 
 def test_costs_that_nobody_asked_for_are_a_guess_but_no_fault():

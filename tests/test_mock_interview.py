@@ -83,6 +83,30 @@ def test_the_clock_starts_once_and_stands_before(path, clock):
     assert interview.minute() == pytest.approx(4)
 
 
+def test_a_second_start_says_where_you_stand_and_what_you_know(interview, path, clock):
+    brief = interview.start().text.split("\n\n", 1)[1]
+    assert "You have asked nothing yet." in brief
+    interview.ask("users")
+    interview.ask("team")
+    clock.wait(24.9)
+    told = again(interview, path, clock).start().text
+    assert told.startswith("Going on at minute 24, data and features; 4 questions left.")
+    assert "- How many people open the home page on a day? **200,000,000**" in told
+    assert "- How many people work on it? **It does not change what you build.**" in told
+    assert "you have assumed: 200,000 users a day" in told
+    clock.wait(1)
+    interview.surprise()
+    assert interview.system.surprises[interview._surprise].news in interview.start().text
+    interview.pause()
+    assert "call .resume()" in interview.start().text
+
+
+def test_minutes_are_told_as_a_clock_shows_them(interview, clock):
+    clock.wait(SURPRISE_AT - 0.1)
+    assert "it is minute 24," in interview.surprise().text
+    assert interview.fill({"baseline": "popular"}).text.startswith("Minute 24, ")
+
+
 def test_the_clock_goes_on_while_the_kernel_is_down(interview, path, clock):
     clock.wait(7)
     assert again(interview, path, clock).minute() == pytest.approx(7)
@@ -232,13 +256,12 @@ def test_the_budget_ends_and_asking_again_or_unclearly_is_free(interview):
     ("said", "key"),
     [
         ("USERS ", "users"),
-        ("What is the DAU?", "users"),
+        ("how many people open the home page on a day? ", "users"),
         ("How many people open the home page every day?", "users"),
-        ("What is the peak over the mean?", "peak"),
-        ("How large is the catalog?", "catalog"),
-        ("How many days is the label delayed?", "delay"),
-        ("Is there anything the GDPR forbids us to keep?", "privacy"),
-        ("Which framework?", "framework"),
+        ("What is the peak in the busiest hour over the mean?", "peak"),
+        ("How large is the catalog: the size of the corpus?", "catalog"),
+        ("What does the GDPR let us keep?", "privacy"),
+        ("Which learning framework?", "framework"),
     ],
 )
 def test_a_question_in_own_words_is_understood(interview, said, key):
@@ -246,7 +269,30 @@ def test_a_question_in_own_words_is_understood(interview, said, key):
     assert interview.questions.index[interview.questions.asked].tolist() == [key]
 
 
-@pytest.mark.parametrize("said", ["", "Tell me everything", "how many", "What does it cost?", 3, None])
+@pytest.mark.parametrize(
+    ("said", "key"), [("What is the DAU?", "users"), ("Which framework?", "framework"), ("GDPR?", "privacy")]
+)
+def test_a_guess_is_asked_back_and_costs_nothing(interview, path, said, key):
+    before = path.read_bytes()
+    told = interview.ask(said)
+    text = interview.system.asks[key].text
+    assert told.text == f"Do you mean: {text} Then ask `interview.ask('{key}')`."
+    assert path.read_bytes() == before
+
+
+def test_a_tie_lists_the_questions_with_their_texts_and_costs_nothing(interview):
+    told = interview.ask("What does it cost?").text
+    for key in ("bad", "missed"):
+        assert f"- {interview.system.asks[key].text} `interview.ask('{key}')`" in told
+    assert interview.questions_left == 6
+
+
+def test_two_words_in_common_with_two_questions_are_no_sure_sign(interview):
+    assert "Do you mean" in interview.ask("What does a regretted view cost, and a missed good one?").text
+    assert interview.questions_left == 6
+
+
+@pytest.mark.parametrize("said", ["", "Tell me everything", "how many", 3, None])
 def test_what_is_no_question_costs_nothing(interview, said):
     assert "do not understand" in interview.ask(said).text
     assert interview.questions_left == 6
@@ -414,6 +460,18 @@ def test_filling_saves_at_once_and_merges(interview, path, clock):
     assert again(interview, path, clock).sheet == Sheet(baseline="popular", label="half watched")
 
 
+def test_entries_of_a_dictionary_join_those_before(interview, path, clock):
+    interview.fill({"estimates": {"peak_qps": 5, "labels_a_day": 7}, "latency_budget": {"rank": 50}})
+    interview.fill({"estimates": {"peak_qps": 6, "ranking_cores": ...}, "latency_budget": {"retrieve": 20}})
+    restarted = again(interview, path, clock)
+    assert restarted.sheet.estimates == {"peak_qps": 6, "labels_a_day": 7}
+    assert restarted.sheet.latency_budget == {"rank": 50, "retrieve": 20}
+    interview.fill({"latency_budget": {"rank": None}})
+    assert interview.sheet.latency_budget == {"retrieve": 20}
+    with pytest.raises(ValueError, match="must be a dictionary"):
+        interview.fill({"latency_budget": [1]})
+
+
 def test_a_part_that_is_refused_changes_nothing(interview, path, clock):
     interview.fill({"baseline": "popular"})
     for wrong in ({"baseline": "x", "split": "odd"}, {"nothing": 1}, 3):
@@ -461,6 +519,24 @@ def test_red_flags_of_checks_and_own_ones_cap_the_total(interview):
     assert {"propensity", "split", "fallback", "label", "privacy", "rollback"} == set(report.red_flags)
     assert report.total <= 55
     assert "inverse propensity" in report.text
+
+
+def test_a_red_flag_is_said_to_cap_only_a_total_above_its_cap(interview):
+    interview.score(dict.fromkeys(RUBRIC, 4) | {"communication": 0}, red_flags=["propensity"])
+    report = interview.report()
+    assert report.total < 55
+    assert "capped at" not in report.text
+
+
+def test_a_total_above_the_cap_is_said_to_be_capped(interview, monkeypatch):
+    monkeypatch.setattr(type(interview), "findings", lambda self: [])
+    interview.score(SCORES, red_flags=["propensity"])
+    assert "**55 of 100, capped at 55 by a red flag: mid.**" in interview.report().text
+
+
+def test_a_score_says_how_many_rows_have_points(interview):
+    assert interview.score({"model": 3, "estimation": ...}).text == "1 of 7 rows have points."
+    assert interview.score(SCORES).text == "7 of 7 rows have points."
 
 
 def test_practice_links_two_rows_that_lost_most_red_flags_first(interview):
