@@ -69,7 +69,7 @@ class InterviewPanel(anywidget.AnyWidget):
         """What stands in a page that shows no widgets."""
         interview = self.interview
         return (
-            f"InterviewPanel: {interview.system.name}, minute {interview.minute():.0f} of {LENGTH} "
+            f"InterviewPanel: {interview.system.name}, minute {int(interview.minute())} of {LENGTH} "
             f"({interview.phase().name}), {interview.questions_left} questions left. Run this cell to use it."
         )
 
