@@ -426,10 +426,10 @@ def _envelope(sheet: Sheet, case: Case) -> list[Finding]:
     for name, right in estimates(case.spec, case.system).items():
         given = sheet.estimates.get(name)
         verdict = "missing" if given is None else "sound" if _within(given, right) else "wrong"
-        you = "nothing" if given is None else f"{given:,.4g}"
+        you = "Nothing estimated" if given is None else f"You {given:,.4g}"
         factor = f", a factor of {max(given / right, right / given):,.3g}" if given else ""
         computed = f" Computed {right:,.4g}{factor}." if case.told else ""
-        found.append(Finding(ESTIMATION, name, verdict, f"You {you}.{computed}", "1.32"))
+        found.append(Finding(ESTIMATION, name, verdict, f"{you}.{computed}", "1.32"))
     return found
 
 

@@ -25,6 +25,8 @@ from helpers.shifts import whole
 
 WORDS_A_MINUTE = 150  # of a text that one stops to think about
 MINUTES_A_CELL, MINUTES_AN_EXERCISE = 1.0, 7.0
+MINUTES_A_CELL_SHOWN = 0.5  # on the short path: run, and read the result
+SHORT_PATH = "path-45"  # the tag of its cells
 PRACTICE_DAYS = 2  # at the end of a plan: mock interviews instead of new sections
 STATES = ("right", "tried", "open")
 NO_EXERCISE = "no exercise"
@@ -101,6 +103,28 @@ def lessons(folder: Path = NOTEBOOKS) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("notebook")
 
 
+def short_paths(folder: Path = NOTEBOOKS) -> pd.DataFrame:
+    """Return how long the short path of each step is; index notebook; columns sections, code cells, minutes.
+
+    Minutes are an estimate, without exercises: words at `WORDS_A_MINUTE`, and `MINUTES_A_CELL_SHOWN` for each
+    code cell. Raises ValueError for a notebook that cannot be read.
+    """
+    rows = {}
+    for name in _steps(folder):
+        path = [c for c in _cells(name, folder) if SHORT_PATH in c["metadata"].get("tags", [])]
+        code = sum(cell["cell_type"] == "code" for cell in path)
+        texts = ["".join(cell["source"]) for cell in path if cell["cell_type"] == "markdown"]
+        minutes = sum(len(text.split()) for text in texts) / WORDS_A_MINUTE + code * MINUTES_A_CELL_SHOWN
+        marked = sum(len(re.findall(r"^## ", text, re.MULTILINE)) for text in texts)
+        rows[name] = {"sections": marked, "code cells": code, "minutes": round(minutes)}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("notebook")
+
+
+def _steps(folder: Path) -> list[str]:
+    """The names of the notebooks that teach a step."""
+    return [name for name in notebook_names(folder) if "01" <= name[:2] <= "05"]
+
+
 def plan(days: int = 14, folder: Path = NOTEBOOKS) -> pd.DataFrame:
     """Return a plan to study alone: a row a day, with columns notebooks, from, to, exercises and minutes.
 
@@ -109,8 +133,7 @@ def plan(days: int = 14, folder: Path = NOTEBOOKS) -> pd.DataFrame:
     Raises ValueError for fewer than 7 days: more than a step a day is too much.
     """
     whole("days", days, 7)
-    steps = [name for name in notebook_names(folder) if "01" <= name[:2] <= "05"]
-    parts = [part for name in steps for part in sections(name, folder)]
+    parts = [part for name in _steps(folder) for part in sections(name, folder)]
     study = days - PRACTICE_DAYS
     ends = np.cumsum([part.minutes for part in parts])
     day_of = np.minimum((ends - [part.minutes / 2 for part in parts]) / ends[-1] * study, study - 1)
@@ -181,16 +204,25 @@ def progress(folder: Path = NOTEBOOKS) -> pd.DataFrame:
     )
 
 
+def must_master(folder: Path = NOTEBOOKS) -> pd.DataFrame:
+    """Return how many concepts of each step must be mastered (priority M); index: the step, from 1.
+
+    Columns: must; with an exercise; right, of those; to read, which is the rest: no exercise asks for them.
+    Raises ValueError for a notebook that cannot be read.
+    """
+    table = progress(folder)
+    must = table[table["priority"] == "M"]
+    asked = must["state"] != NO_EXERCISE
+    counted = {"must": 1, "with an exercise": asked, "right": must["state"] == "right", "to read": ~asked}
+    return pd.DataFrame(counted, must.index).astype(int).groupby(must["step"].astype(int)).sum()
+
+
 def progress_by_step(folder: Path = NOTEBOOKS) -> pd.DataFrame:
     """Return how many exercises of each step are right, tried and open; index: the step, from 1.
 
     Raises ValueError for a notebook that cannot be read.
     """
-    states = {
-        int(name[:2]): exercise_states(name, folder).values()
-        for name in notebook_names(folder)
-        if "01" <= name[:2] <= "05"
-    }
+    states = {int(name[:2]): exercise_states(name, folder).values() for name in _steps(folder)}
     counted = {step: [list(found).count(state) for state in STATES] for step, found in states.items()}
     return pd.DataFrame.from_dict(counted, orient="index", columns=STATES).rename_axis("step")
 

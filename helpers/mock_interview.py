@@ -100,7 +100,7 @@ class Told:
         return self.text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """The outcome of an interview.
 
@@ -115,6 +115,10 @@ class Report:
     band: str
     practice: tuple[str, ...]
     text: str
+
+    def __repr__(self) -> str:
+        """The text, where no Markdown is drawn."""
+        return self.text
 
     def _repr_markdown_(self) -> str:
         return self.text

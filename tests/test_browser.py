@@ -66,6 +66,13 @@ interview = MockInterview(mkdtemp() + "/one.json", "fraud detection", "medium", 
 InterviewPanel(interview)
 """
 TELL_INTERVIEW = "print(interview.state, interview.questions_left)"
+MAKE_OUTLINES = """
+from helpers.outline_panel import OutlinePanel
+
+board = OutlinePanel("feed ranking", "small", 200, "Senior")
+board
+"""
+TELL_OUTLINE = "print(board.system, board.scale, board.p99_ms, board.seniority, sep=';')"
 CONTROLS = "input, button, select"
 TELL_CELL, MOVE_CELL = 1, 2  # cell 0 makes the lab
 
@@ -81,6 +88,7 @@ def server(tmp_path_factory) -> Iterator[lab.Server]:
     write_notebook(root / "explorer.ipynb", MAKE_LAB, TELL, MOVE)
     write_notebook(root / "capacity.ipynb", MAKE_CAPACITY, TELL_VIEW, SET_LOAD)
     write_notebook(root / "panel.ipynb", MAKE_PANEL, TELL_INTERVIEW)
+    write_notebook(root / "outlines.ipynb", MAKE_OUTLINES, TELL_OUTLINE)
     with lab.jupyter_lab(root) as running:
         yield running
 
@@ -500,6 +508,45 @@ def test_the_panel_starts_the_clock_and_asks_what_is_chosen(capacity_visit, serv
     panel.get_by_role("button", name="Resume").wait_for()
     assert lab.run_cell(page, TELL_CELL).split() == ["paused", "5"]
     lab.save_screenshot(page, "interview-panel")
+    assert capacity_visit.outside == []
+    assert capacity_visit.errors == []
+
+
+# --------------------------------------------------------- outline panel
+
+
+def test_the_outlines_follow_their_menus_and_can_be_copied_and_saved(capacity_visit, server):
+    page = capacity_visit.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    lab.open_notebook(page, server, "outlines.ipynb")
+    lab.run_cell(page, 0)
+    panel = page.locator(".outline-panel")
+    picture, status = panel.locator("img"), panel.locator(".op-status")
+    picture.wait_for()
+    for menu, wanted in [
+        ("System", "fraud detection"),
+        ("Scale", "medium"),
+        ("p99, ms", "100"),
+        ("Level", "Staff"),
+    ]:
+        before = picture.get_attribute("alt")
+        panel.get_by_role("combobox", name=menu).select_option(label=wanted)
+        page.wait_for_function(
+            "old => document.querySelector('.outline-panel img').alt !== old", arg=before, timeout=20_000
+        )
+    assert lab.run_cell(page, TELL_CELL).strip() == "fraud detection;medium;100.0;Staff"
+    assert picture.evaluate("image => image.naturalWidth > 0")
+    panel.get_by_role("button", name="Copy as Markdown").click()
+    page.wait_for_function("document.querySelector('.op-status').textContent === 'Copied.'")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == panel.locator("textarea").input_value()
+    assert copied.startswith("# ")
+    with page.expect_download() as download:
+        panel.get_by_role("button", name="Save as PDF, to print").click()
+    assert download.value.suggested_filename == "fraud detection medium 100 ms Staff.pdf"
+    assert Path(download.value.path()).read_bytes().startswith(b"%PDF")
+    assert "Saved as" in status.text_content()
+    lab.save_screenshot(page, "outline-panel")
     assert capacity_visit.outside == []
     assert capacity_visit.errors == []
 

@@ -57,6 +57,7 @@ FLOORS = [
         "answer_sheet",
         "mock_interview",
         "interview_panel",
+        "outline_panel",
         "widgets",
     },
 ]
@@ -85,6 +86,7 @@ NEIGHBORS = {  # the imports on one floor, each for its reason
     "interview_panel": {"mock_interview"},  # clicks for its public methods
     "mock_interview": {"answer_sheet", "case_systems", "interview", "rubric"},  # asks, checks, grades
     "case_systems": {"interview"},  # fills its ledger, in its questions and metrics
+    "outline_panel": {"case_systems", "interview", "outline"},  # shows it, with menus of their names
     "outline": {"case_systems", "interview"},  # draws one that the reviewer lets pass
 }
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -32,8 +32,8 @@ def folder(tmp_path):
     nbformat.write(new_notebook(cells=cells), tmp_path / f"{NAME}.ipynb")
     with (tmp_path / "run_times.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["notebook", "seconds"], [f"{NAME}.ipynb", 12]])
-    rows = [["1.1", "first"], ["1.2", "second"], ["1.3", ""]]
-    table = pd.DataFrame(rows, columns=["concept_id", "exercise"]).assign(notebook=NAME, step="1")
+    rows = [["1.1", "M", "first"], ["1.2", "M", "second"], ["1.3", "M", ""], ["1.4", "B", ""]]
+    table = pd.DataFrame(rows, columns=["concept_id", "priority", "exercise"]).assign(notebook=NAME, step="1")
     table.to_csv(tmp_path / "concepts.csv", index=False)
     return tmp_path
 
@@ -53,10 +53,40 @@ def test_a_lesson_has_its_title_hours_exercises_and_run_time(folder):
     assert row.to_list() == ["1 · One", 0.5, 2, 12.0]
 
 
+def test_the_short_path_counts_the_cells_that_are_tagged(folder):
+    notebook = nbformat.read(folder / f"{NAME}.ipynb", as_version=4)
+    for cell in notebook.cells[:4]:
+        cell.metadata["tags"] = [lessons.SHORT_PATH]
+    nbformat.write(notebook, folder / f"{NAME}.ipynb")
+    words = 304 + 9  # of both texts, with their marks
+    minutes = round(words / lessons.WORDS_A_MINUTE + 2 * lessons.MINUTES_A_CELL_SHOWN)
+    row = lessons.short_paths(folder).loc[NAME]
+    assert row.to_dict() == {"sections": 1, "code cells": 2, "minutes": minutes}
+
+
+def test_the_short_path_of_every_step_is_short():
+    paths = lessons.short_paths()
+    assert list(paths.index.str[:2]) == ["01", "02", "03", "04", "05"]
+    assert paths[paths.minutes > 45].index.to_list() == []
+    assert (paths.minutes > 20).all()
+
+
 def test_progress_is_what_the_cells_say(folder):
     assert lessons.exercise_states(NAME, folder) == {"first": "right", "second": "open"}
-    assert lessons.progress(folder).state.to_list() == ["right", "open", lessons.NO_EXERCISE]
+    assert lessons.progress(folder).state.to_list() == ["right", "open", *[lessons.NO_EXERCISE] * 2]
     assert lessons.progress_by_step(folder).loc[1].to_dict() == {"right": 1, "tried": 0, "open": 1}
+
+
+def test_what_must_be_mastered_is_asked_by_an_exercise_or_read(folder):
+    told = lessons.must_master(folder)
+    assert told.loc[1].to_dict() == {"must": 3, "with an exercise": 2, "right": 1, "to read": 1}
+
+
+def test_every_step_of_the_series_has_concepts_to_master():
+    told = lessons.must_master()
+    assert list(told.index) == [1, 2, 3, 4, 5]
+    assert (told["must"] == told["with an exercise"] + told["to read"]).all()
+    assert (told["must"] > 0).all()
 
 
 @pytest.mark.parametrize(
