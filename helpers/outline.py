@@ -467,7 +467,7 @@ def _staff(o: Outline) -> tuple[Block, ...]:
     told = o.numbers["told"]
     cost = (
         f"{told['cost of 1,000 requests']} for 1,000 requests, {told['cost a month']}",
-        f"{largest} takes {costs[largest] / sum(costs.values()):.0%}: attack it first",
+        f"{largest} takes {costs[largest] / sum(costs.values()):.0%} of the cost: attack it first",
     )
     what_if = tuple(f"{news}: {_after(o, news)}" for news in ("ten times", "half the latency"))
     staff = o.system.staff

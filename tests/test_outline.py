@@ -196,7 +196,7 @@ def test_the_cost_names_the_stage_that_costs_most():
     costs = {name: need["cost a month"].magnitude for name, need in made.design.needs().items()}
     share = costs["cross-encoder"] / costs["whole"]
     told = next(block.lines for block in made.depth if block.heading == "Cost")
-    assert told[1] == f"cross-encoder takes {share:.0%}: attack it first"
+    assert told[1] == f"cross-encoder takes {share:.0%} of the cost: attack it first"
     assert made.numbers.told["cost of 1,000 requests"] in told[0]
 
 
