@@ -6,6 +6,7 @@ The checks read words, so they find what is missing or false, not what is brilli
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from numbers import Real
 from typing import Any, NamedTuple, Self
 
@@ -13,8 +14,9 @@ import numpy as np
 import pandas as pd
 import pint
 
-from helpers.capacity import cores_needed, units
+from helpers.capacity import cores_needed, number_in, units, written_number
 from helpers.case_systems import CaseSystem
+from helpers.figures import short
 from helpers.interview import SCORING_TIME, DesignSpec, peak_rate
 from helpers.metrics import sample_size_per_arm
 
@@ -23,6 +25,7 @@ FACTOR = 3  # an estimate may be off by so much
 RARE, VERY_RARE = 0.2, 0.01  # shares of positives: below them accuracy, and ROC-AUC, mislead
 DRIFTS = ("covariate", "label", "concept")
 SPLITS = ("random", "by user", "temporal")
+IN_TIME = ("time", "by time", "in time", "time-based")  # other words for a temporal split
 
 
 class DriftAlarm(NamedTuple):
@@ -50,15 +53,32 @@ def _text(name: str, value: Any) -> str:
     return value.strip()
 
 
-def _number(name: str, value: Any) -> float | None:
-    """A finite number of at least 0, of a quantity its magnitude, or None."""
+def _number(name: str, value: Any, unit: str = "") -> float | None:
+    """A finite number of at least 0, or None.
+
+    A quantity, or a text with a unit, is brought to `unit`; without one, what is counted does not matter.
+    """
     if value is None:
         return None
+    if isinstance(value, str):
+        value = number_in(value, unit) if unit else written_number(value)[0]
     if isinstance(value, pint.Quantity):
-        value = value.magnitude
+        value = _in_unit(name, value, unit) if unit else value.magnitude
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value < np.inf:
         raise ValueError(f"{name} must be a number of at least 0, not {value!r}.")
     return float(value)
+
+
+def _in_unit(name: str, quantity: pint.Quantity, unit: str) -> float:
+    try:
+        return float(quantity.to(unit).magnitude)
+    except pint.DimensionalityError:
+        raise ValueError(f"{name} is {quantity}: write it in {unit}.") from None
+
+
+def _of(unit: str) -> Callable[[str, Any], float | None]:
+    """A reader of numbers in a unit."""
+    return partial(_number, unit=unit)
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
@@ -67,10 +87,12 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     return tuple(text for item in value if (text := _text(name, item)))
 
 
-def _numbers(name: str, value: Any) -> dict[str, float]:
+def _numbers(name: str, value: Any, unit_of: Callable[[str], str]) -> dict[str, float]:
     if not isinstance(value, Mapping):
         raise ValueError(f"{name} must be a dictionary of names and numbers, not {value!r}.")
-    given = {_text(name, key): _number(f"{name}[{key!r}]", number) for key, number in value.items()}
+    given = {
+        _text(name, key): _number(f"{name}[{key!r}]", number, unit_of(key)) for key, number in value.items()
+    }
     return {key: number for key, number in given.items() if number is not None}
 
 
@@ -90,29 +112,42 @@ def _rows(kind: type, *, columns: str) -> Callable[[str, Any], tuple]:
 
 def _alarms(name: str, value: Any) -> tuple[DriftAlarm, ...]:
     alarms = _rows(DriftAlarm, columns="drift, signal, owner")(name, value)
-    for alarm in alarms:
-        if alarm.drift not in DRIFTS:
-            raise ValueError(f"{alarm.drift!r} is no drift. Choose from: {', '.join(DRIFTS)}.")
-    return tuple(DriftAlarm(*(_text(name, text) for text in alarm)) for alarm in alarms)
+    read = [DriftAlarm(*(_text(name, text) for text in alarm)) for alarm in alarms]
+    return tuple(alarm._replace(drift=_drift(alarm.drift)) for alarm in read)
+
+
+def _drift(text: str) -> str:
+    """The drift that is meant: "concept drift" is "concept"."""
+    drift = text.lower().removesuffix("drift").strip()
+    if drift not in DRIFTS:
+        raise ValueError(f"{text!r} is no drift. Choose from: {', '.join(DRIFTS)}.")
+    return drift
 
 
 def _data(name: str, value: Any) -> tuple[Kept, ...]:
     rows = _rows(Kept, columns="name, purpose, retention in days")(name, value)
     return tuple(
-        Kept(_text(name, row.name), _text(name, row.purpose), _number("retention", row.retention_days) or 0)
+        Kept(
+            _text(name, row.name),
+            _text(name, row.purpose),
+            _number("retention", row.retention_days, "day") or 0,
+        )
         for row in rows
     )
 
 
 def _split(name: str, value: Any) -> str:
     known = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(known, str):
+        known = known.removeprefix("split ").removesuffix(" split")
+        known = "temporal" if known in IN_TIME else known
     if known not in ("", *SPLITS):
         raise ValueError(f"There is no {name} {value!r}. Choose from: {', '.join(SPLITS)}.")
     return known
 
 
 def _estimates(name: str, value: Any) -> dict[str, float]:
-    given = _numbers(name, value)
+    given = _numbers(name, value, lambda key: UNITS.get(key, ""))
     if unknown := [key for key in given if key not in ESTIMATES]:
         raise ValueError(f"There is no estimate {', '.join(unknown)}. Choose from: {', '.join(ESTIMATES)}.")
     return given
@@ -134,6 +169,10 @@ def written(value: Any) -> Any:
     return value
 
 
+def _latencies(name: str, value: Any) -> dict[str, float]:
+    return _numbers(name, value, lambda _: "ms")
+
+
 class Part(NamedTuple):
     """A part of the sheet: the minute at which its phase ends, how it is read, and what to write."""
 
@@ -145,9 +184,10 @@ class Part(NamedTuple):
 ESTIMATES = {
     "peak_qps": "requests a second at the peak",
     "log_gb_a_day": f"GB a day of logged rows, {ROW_BYTES} bytes each",
-    "ranking_cores": "cores of the ranking model alone at the peak, 10 µs a candidate, 60% busy",
+    "plain_model_cores": "cores of one plain model at the peak, 10 µs for each score, 60% busy",
     "labels_a_day": "positive labels a day",
 }
+UNITS = {"peak_qps": "QPS", "log_gb_a_day": "gigabyte", "plain_model_cores": "core"}
 PARTS = {
     "primary_metric": Part(8, _text, "the one offline metric, such as 'NDCG at 20' or 'recall at FPR 0.1%'"),
     "cost_fp": Part(8, _number, "what a false alarm costs"),
@@ -156,12 +196,12 @@ PARTS = {
     "baseline": Part(8, _text, "what must be beaten"),
     "estimates": Part(11, _estimates, "a dictionary of " + ", ".join(ESTIMATES)),
     "rejected": Part(11, _text, "the design that a number ruled out"),
-    "latency_budget": Part(19, _numbers, "a dictionary: ms of each stage inside the request"),
+    "latency_budget": Part(19, _latencies, "a dictionary: ms of each stage inside the request"),
     "fallback": Part(19, _text, "what the user gets when the model is down"),
     "logged": Part(19, _texts, "what each answer writes into the log"),
     "label": Part(28, _text, "what counts as a positive, and when it is known"),
     "split": Part(28, _split, "one of " + ", ".join(SPLITS)),
-    "gap_days": Part(28, _number, "days left out between training and test rows"),
+    "gap_days": Part(28, _of("day"), "days left out between training and test rows"),
     "static_features": Part(28, _texts, "features that change seldom"),
     "dynamic_features": Part(28, _texts, "features that change within the day"),
     "data": Part(28, _data, "rows (name, purpose, retention in days) of personal data"),
@@ -215,7 +255,7 @@ class Sheet:
         for field in fields(self):
             value = getattr(self, field.name)
             read = PARTS[field.name].read
-            empty = {} if read in (_numbers, _estimates) else None
+            empty = {} if read in (_latencies, _estimates) else None
             object.__setattr__(self, field.name, empty if value is None else read(field.name, value))
 
     def filled(self, parts: Mapping[str, Any]) -> Self:
@@ -241,11 +281,12 @@ def estimates(spec: DesignSpec, system: CaseSystem) -> dict[str, float]:
     """Return the numbers of `ESTIMATES` for a ledger, in their units."""
     peak = peak_rate(spec) * units.QPS
     rows = spec.daily_users * spec.requests_per_user * spec.page_size
-    core_time = spec.candidates * SCORING_TIME * units.core
+    scores = spec.candidates if spec.page_size > 1 else 1  # a decision scores its one case
+    core_time = scores * SCORING_TIME * units.core
     return {
         "peak_qps": peak.magnitude,
         "log_gb_a_day": (rows * ROW_BYTES * units.byte).to("gigabyte").magnitude,
-        "ranking_cores": cores_needed(peak, core_time / units.request).magnitude,
+        "plain_model_cores": cores_needed(peak, core_time / units.request).magnitude,
         "labels_a_day": rows * system.label_share,
     }
 
@@ -275,13 +316,14 @@ class Finding(NamedTuple):
 class Case(NamedTuple):
     """What a sheet is checked against: the system, the ledger as it stands, and whether erasure was asked.
 
-    told: whether the findings tell the computed values, too.
+    told: whether the findings tell the computed values, too. truth: the ledger with what was not asked for.
     """
 
     system: CaseSystem
     spec: DesignSpec
     erasure_asked: bool = False
     told: bool = True
+    truth: DesignSpec | None = None
 
 
 def check(sheet: Sheet, case: Case) -> list[Finding]:
@@ -303,6 +345,11 @@ def _has(text: str, *words: str) -> bool:
     return any(re.search(rf"(?<![a-z]){word}", text.lower()) for word in words)
 
 
+def _spaced(text: str) -> str:
+    """The text with a space for each underscore and hyphen."""
+    return re.sub(r"[\s_-]+", " ", text)
+
+
 FRAMING, ESTIMATION, ARCHITECTURE, DATA, MODEL, RELEASE = (
     "framing and metrics",
     "estimation",
@@ -311,34 +358,25 @@ FRAMING, ESTIMATION, ARCHITECTURE, DATA, MODEL, RELEASE = (
     "model",
     "evaluation, release, monitoring",
 )
-PER_LIST = (
-    "ndcg",
-    "mrr",
-    "map",
-    "mean average",
-    "mean reciprocal rank",
-    "p@",
-    r"err\b",
-    "recall",
-    "precision",
-    "hit",
-    "per user",
-    "gauc",
-    "per query",
-)
-BY_COST = (
-    "average precision",
-    "pr auc",
-    "auprc",
-    "aucpr",
-    "recall",
-    "precision",
-    "cost",
-    "loss",
-    "money",
-    "dollar",
-    "value",
-)
+A_LIST = "(each|every|a|one|the|user|query|list|request|session)"
+AUC_IN_LISTS = (rf"(auc|roc).*\b(per|inside|within|in) {A_LIST}", rf"per {A_LIST} (roc )?auc")
+AUC_IN_LISTS += (rf"{A_LIST} averaged (roc )?auc", "gauc")
+PER_LIST = {
+    "NDCG": ("ndcg", "normali[sz]ed discounted"),
+    "MRR": ("mrr", "mean reciprocal", "reciprocal rank"),
+    "MAP": (r"map\b", "mean average precision"),
+    "ERR": (r"err\b", "expected reciprocal"),
+    "precision or recall at k": ("precision", "recall", r"[pr]@"),
+    "hit rate": (r"hits?\b", r"hr\b"),
+    "AUC inside each list": AUC_IN_LISTS,
+}
+BY_COST = {
+    "average precision": ("average precision", r"ap\b", "pr ?auc", "au ?prc?", "auc ?pr"),
+    "recall at a FPR": ("recall", "tpr", "true positive rate", "sensitivity", "partial (roc )?auc"),
+    "precision at a budget": ("precision",),
+    "cost": ("cost", "savings", "money", "dollar", "euro", "value", "(?<!log )(?<!hinge )loss"),
+}
+REJECTED = re.compile(r"\b(not|no|never|instead of|rather than|since|because|as)\b[^,;.]*")
 
 
 def _metric(sheet: Sheet, case: Case) -> list[Finding]:
@@ -346,7 +384,7 @@ def _metric(sheet: Sheet, case: Case) -> list[Finding]:
     name = "primary metric"
     if not metric:
         return [Finding(FRAMING, name, "missing", "No primary metric: nothing decides.", "1.24")]
-    said = re.sub(r"[\s_-]+", " ", metric.lower())
+    said = REJECTED.sub("", _spaced(metric.lower()))
     balanced = _has(said, "balanced accuracy")
     if _has(said, "accuracy") and not balanced and share < RARE:
         return [
@@ -361,7 +399,7 @@ def _metric(sheet: Sheet, case: Case) -> list[Finding]:
         ]
     lists = case.spec.page_size > 1
     fits = PER_LIST if lists else BY_COST
-    if _has(said, *fits):
+    if any(_has(said, *words) for words in fits.values()):
         return [Finding(FRAMING, name, "sound", f"{metric!r} fits {share:.1%} positives.", "1.24")]
     if _has(said, "auc", "roc"):
         why = (
@@ -374,7 +412,7 @@ def _metric(sheet: Sheet, case: Case) -> list[Finding]:
     if balanced or _has(said, "f1"):
         why = f"{metric} sets a price on the errors that nobody chose."
         return [Finding(FRAMING, name, "wrong", why, "1.11")]
-    usual = ", ".join(fits).replace(r"\b", "")
+    usual = ", ".join(fits)
     why = f"{metric!r} is none of the usual ones here ({usual}): name one, or defend it."
     return [Finding(FRAMING, name, "wrong", why, "1.24")]
 
@@ -422,15 +460,21 @@ def _experiment(sheet: Sheet, case: Case) -> list[Finding]:
 
 
 def _envelope(sheet: Sheet, case: Case) -> list[Finding]:
-    found = []
-    for name, right in estimates(case.spec, case.system).items():
-        given = sheet.estimates.get(name)
-        verdict = "missing" if given is None else "sound" if _within(given, right) else "wrong"
-        you = "Nothing estimated" if given is None else f"You {given:,.4g}"
-        factor = f", a factor of {max(given / right, right / given):,.3g}" if given else ""
-        computed = f" Computed {right:,.4g}{factor}." if case.told else ""
-        found.append(Finding(ESTIMATION, name, verdict, f"{you}.{computed}", "1.32"))
-    return found
+    """Estimates count against the ledger as it is known, and as it is: a sound guess needs no question."""
+    known, true = (estimates(spec, case.system) for spec in (case.spec, case.truth or case.spec))
+    return [_estimate(name, sheet.estimates.get(name), known[name], true[name], case) for name in known]
+
+
+def _estimate(name: str, given: float | None, known: float, true: float, case: Case) -> Finding:
+    computed = f" Computed from what you know: {short(known)}"
+    if given is None:
+        why = f"Nothing estimated.{computed}." if case.told else "Nothing estimated."
+        return Finding(ESTIMATION, name, "missing", why, "1.32")
+    sound = _within(given, known) or _within(given, true)
+    factor = f", a factor of {max(given / known, known / given):,.3g}" if given else ""
+    truth = f"; with what you did not ask: {short(true)}" if short(true) != short(known) else ""
+    told = f"{computed}{factor}{truth}." if case.told else ""
+    return Finding(ESTIMATION, name, "sound" if sound else "wrong", f"You {short(given)}.{told}", "1.32")
 
 
 def _rejected(sheet: Sheet, case: Case) -> list[Finding]:
@@ -440,8 +484,8 @@ def _rejected(sheet: Sheet, case: Case) -> list[Finding]:
 
 def _budget(sheet: Sheet, case: Case) -> list[Finding]:
     name, stages = "latency budget", sheet.latency_budget
-    if len(stages) < 2:
-        why = "Split the p99 over the stages of the request: two at least."
+    if len([ms for ms in stages.values() if ms > 0]) < 2:
+        why = "Split the p99 over the stages of the request: two at least that take time."
         return [Finding(ARCHITECTURE, name, "missing", why, "2.14")]
     spent, p99 = sum(stages.values()), case.spec.p99_ms
     why = f"{len(stages)} stages take {spent:g} of {p99:g} ms."
@@ -461,14 +505,18 @@ LOGGED = {
     "features as served": ("feature", "embedding"),
     "version of the model": ("version", "model"),
     "identity of the request": ("request", "id", "transaction", "query"),
-    "time": ("time", "when", r"ts(?![a-z])"),
+    "time": ("time", "when", r"ts(?![a-z])", r"[a-z]+ed at\b", "event order"),
 }
-LOGGED_OF_LISTS = {"position": ("position", "rank", "slot"), "propensity": ("propensit", "probabilit")}
+LOGGED_OF_LISTS = {
+    "position": ("position", "rank", "slot"),
+    "propensity": ("propensit", "probabilit", r"p ?\("),
+}
 
 
 def _logging(sheet: Sheet, case: Case) -> list[Finding]:
     wanted = LOGGED | (LOGGED_OF_LISTS if case.spec.page_size > 1 else {})
-    lacking = [name for name, words in wanted.items() if not any(_has(x, *words) for x in sheet.logged)]
+    logged = [_spaced(text) for text in sheet.logged]
+    lacking = [name for name, words in wanted.items() if not any(_has(text, *words) for text in logged)]
     if not lacking:
         return [Finding(ARCHITECTURE, "what is logged", "sound", f"All of {', '.join(wanted)}.", "2.27")]
     verdict = "wrong" if sheet.logged else "missing"
@@ -514,7 +562,8 @@ def _privacy(sheet: Sheet, case: Case) -> list[Finding]:
     if brief := [row.name for row in sheet.data if row.retention_days < case.spec.label_delay_days]:
         why = f"Deleted before the label is known: {', '.join(brief)}. No training row can be joined."
         return [Finding(DATA, name, "wrong", why, "1.34")]
-    return [Finding(DATA, name, "sound", f"{len(sheet.data)} fields with purpose and retention.", "1.34")]
+    kept = ", ".join(row.name for row in sheet.data)
+    return [Finding(DATA, name, "sound", f"{kept}: with purpose and retention.", "1.34")]
 
 
 def _erasure(sheet: Sheet, case: Case) -> list[Finding]:
@@ -525,35 +574,34 @@ def _erasure(sheet: Sheet, case: Case) -> list[Finding]:
 
 
 FASHION = ("network", "transformer", "tower", "deep", "llm", "bert", "neural", "gnn")
+FASHION += ("dnn", "dlrm", "mmoe", "gpt", "claude", "gemini")
 
 
 def _ladder(sheet: Sheet, case: Case) -> list[Finding]:
     if len(sheet.ladder) < 3:
         why = f"{len(sheet.ladder)} of at least three rungs: a baseline, a first model, a better one."
         return [Finding(MODEL, "model ladder", "wrong" if sheet.ladder else "missing", why, "4.1")]
-    if _has(sheet.ladder[0], *FASHION):
+    if _has(re.sub(r"(?i)\bnon[- ]\w+", "", sheet.ladder[0]), *FASHION):
         why = f"It starts with {sheet.ladder[0]!r}: without a baseline nobody knows what that buys."
         return [Finding(MODEL, "model ladder", "wrong", why, "4.1")]
     return [Finding(MODEL, "model ladder", "sound", " → ".join(sheet.ladder), "4.1")]
 
 
-INPUTS = ("psi", "ks", "feature", "input", "two-sample", "c2st", "embedding")
-OUTCOMES = (
-    "label",
-    "observed",
-    "outcome",
-    "calibration",
-    "precision",
-    "recall",
-    "error",
-    "chargeback",
-    "click",
-    "auc",
-)
+INPUTS = ("psi", "ks", "feature", "input", "two sample", "c2st", "embedding")
+OUTCOMES = ("label", "observed", "outcome", "calibrat", "expected", "precision", "recall", "ndcg", "error")
+OUTCOMES += ("loss", "auc", "residual", "chargeback", "fraud", "verdict", "review", "disagree", "prevalence")
+OUTCOMES += ("click", "ctr", "like", "watch", "dwell", "satisf", "regret", "conver", "complain", "report")
+OUTCOMES += ("hide", "success", "reformulat", "abandon", "return", "positive")
+WEAK = ("rate", "share", "score", "prediction")  # of an outcome, unless they are of an input
+NOTHING = ("nothing", "none", "nobody", "no alarm")
 
 
 def _alarm_cover(sheet: Sheet, case: Case) -> list[Finding]:
     return [_alarm_for(drift, sheet) for drift in DRIFTS]
+
+
+def _watches_an_outcome(signal: str) -> bool:
+    return _has(signal, *OUTCOMES) or (_has(signal, *WEAK) and not _has(signal, *INPUTS))
 
 
 def _alarm_for(drift: str, sheet: Sheet) -> Finding:
@@ -561,22 +609,27 @@ def _alarm_for(drift: str, sheet: Sheet) -> Finding:
     name, mine = f"alarm for {drift} drift", [alarm for alarm in sheet.alarms if alarm.drift == drift]
     if not mine:
         return Finding(RELEASE, name, "missing", "No alarm: nobody would know.", "5.20")
-    able = [
-        a for a in mine if drift == "covariate" or _has(a.signal, *OUTCOMES) or not _has(a.signal, *INPUTS)
-    ]
+    able = [a for a in mine if not _has(a.signal, *NOTHING)]
+    able = [a for a in able if drift == "covariate" or _watches_an_outcome(_spaced(a.signal))]
     if not able:
-        why = f"{mine[0].signal!r} looks at inputs, and {drift} drift can leave them as they are."
+        why = f"{mine[0].signal!r} names no outcome: {drift} drift can leave inputs and machines as they are."
+        if drift == "covariate":
+            why = f"{mine[0].signal!r} is no signal."
         return Finding(RELEASE, name, "wrong", why, "5.20")
     if owned := [alarm for alarm in able if alarm.signal and alarm.owner]:
         return Finding(RELEASE, name, "sound", f"{owned[0].signal}, calls {owned[0].owner}.", "5.20")
     return Finding(RELEASE, name, "wrong", "It lacks a signal or an owner: an alarm calls a person.", "5.28")
 
 
+SMALL = "one|two|three|four|five|ten|twenty|fifty"
+A_NUMBER = (r"\d", "half|twice|double", rf"({SMALL}) (per ?cent|point|time|sigma|second|minute|hour|day)")
+
+
 def _rollback(sheet: Sheet, case: Case) -> list[Finding]:
     if not sheet.rollback:
         why = "Nothing would make you roll back?"
         return [Finding(RELEASE, "rollback", "missing", why, "5.4", "rollback")]
-    if not re.search(r"\d", sheet.rollback):
+    if not _has(sheet.rollback, *A_NUMBER):
         why = f"{sheet.rollback!r} has no number: at night nobody can decide by it."
         return [Finding(RELEASE, "rollback", "wrong", why, "5.5")]
     return [Finding(RELEASE, "rollback", "sound", sheet.rollback, "5.4")]

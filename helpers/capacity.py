@@ -4,6 +4,7 @@ After the envelope come the formulas that decide how many machines a service nee
 caches and fan-out. A rate of requests is in QPS, a time in any unit of time.
 """
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -38,6 +39,45 @@ def envelope(lines: Mapping[str, pint.Quantity]) -> pd.DataFrame:
             f"These lines have no unit: {', '.join(bare)}. Multiply each by a unit, as in 5 * units.request."
         )
     return pd.DataFrame({"value": {name: rounded(quantity) for name, quantity in lines.items()}})
+
+
+ABOUT = r"(?:about|around|roughly|~|≈)?\s*"
+WRITTEN = re.compile(ABOUT + r"([+-]?[\d.,_]+(?:e[+-]?\d+)?)\s*(.*)", re.IGNORECASE)  # a number, its unit
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
+UNIT = re.compile(r"[a-z]+(\s*/\s*[a-z]+)?", re.IGNORECASE)  # "ms" or "GB/s"
+LARGE = {"k": 1e3, "thousand": 1e3, "M": 1e6, "million": 1e6, "bn": 1e9, "billion": 1e9}
+TIMES = re.compile(rf"({'|'.join(LARGE)})(?:\s+|$)")
+
+
+def written_number(text: str) -> tuple[float, str]:
+    """Return the number that a text begins with, and its unit as written: "18.2k rows" is 18200 and "rows".
+
+    "about" and "~" are passed over. Commas may only part thousands: in '0,5' one would stand for the decimal
+    point. Raises ValueError for anything else.
+    """
+    written = WRITTEN.fullmatch(text.strip())
+    if not written or ("," in written[1] and not THOUSANDS.fullmatch(written[1])):
+        raise ValueError(f"{text!r} is not a number with its unit.")
+    number, unit = float(written[1].replace(",", "")), written[2].strip()
+    if large := TIMES.match(unit):
+        number, unit = number * LARGE[large[1]], unit[large.end() :]
+    return number, unit
+
+
+def number_in(text: str, unit: str) -> float:
+    """Return the number of a text in this unit, which the text may leave out: "0.5 s" is 500 in "ms".
+
+    Raises ValueError when the text is no number, or has another kind of unit.
+    """
+    number, written = written_number(text)
+    if written.casefold() in ("", unit.casefold()):
+        return number
+    if not UNIT.fullmatch(written):  # pint fails in many ways on what is no unit
+        raise ValueError(f"{text!r} is not a number with its unit: write for example '5 {unit}'.")
+    try:
+        return float(units.Quantity(number, written).to(unit).magnitude)
+    except pint.PintError as error:
+        raise ValueError(f"{text!r} is not in {unit or 'a number without a unit'}: {error}.") from None
 
 
 # ------------------------------------------------------------------ cores and queues

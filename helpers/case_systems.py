@@ -183,6 +183,7 @@ def _check_p99(p99_ms: float, usual: tuple[float, float]) -> None:
 def surprised(spec: DesignSpec, surprise: str) -> DesignSpec:
     """Return the ledger after a surprise: "ten times", "half the latency", "late labels" or "erasure".
 
+    In half the latency half as many candidates can be scored.
     Raises ValueError for another surprise, or when the ledger lacks the number that it changes.
     """
     check_choice("surprise", surprise, SURPRISE_FIELDS)
@@ -196,7 +197,10 @@ def surprised(spec: DesignSpec, surprise: str) -> DesignSpec:
         "late labels": lambda: value + LATE_DAYS,
         "erasure": lambda: (*value, "erase one person from data, features and models within a month"),
     }
-    return replace(spec, **{name: changed[surprise]()})
+    after = replace(spec, **{name: changed[surprise]()})
+    if surprise == "half the latency" and spec.candidates and spec.page_size > 1:
+        return replace(after, candidates=spec.candidates / 2)
+    return after
 
 
 SURPRISE_FIELDS = {

@@ -119,11 +119,11 @@ class Drill:
 
         value: a number in the unit of the question, a quantity with a unit, a text of either such as
         '7.69 rows' or '15%', or the letter of a choice. None is "I do not know" and counts as missed; the
-        placeholder ``...``, or what cannot be read, does not count. Raises ValueError when no question is
+        placeholder ``...``, or what cannot be read, does not count; nor does an answer when no question is
         open.
         """
         if self._pending is None:
-            raise ValueError("No question is open. Get one with .next().")
+            return Reply(Verdict.NOT_ATTEMPTED, "No question is open: get one with `.next()`.")
         asked = self._question(self._pending)
         verdict, sentence = asked.judge(value)
         if verdict is Verdict.NOT_ATTEMPTED:

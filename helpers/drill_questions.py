@@ -17,7 +17,15 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from helpers.architecture import Latency
-from helpers.capacity import all_fast, brute_force, hit_rate, mean_response_time, units
+from helpers.capacity import (
+    all_fast,
+    brute_force,
+    hit_rate,
+    mean_response_time,
+    number_in,
+    units,
+    written_number,
+)
 from helpers.exercises import Verdict
 from helpers.experiments import SRM_ALARM, peeking_false_positives, sample_ratio_p_value
 from helpers.features import temporal_split
@@ -46,11 +54,7 @@ from helpers.privacy import k_anonymity
 T = TypeVar("T")
 KINDS = ("estimation", "metric choice", "find the flaw")
 LETTERS = "abcdef"
-WRITTEN = re.compile(
-    r"([+-]?[\d.,_]+(?:e[+-]?\d+)?)\s*([a-z0-9/% ]*)", re.IGNORECASE
-)  # a number, and its unit
-THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
-UNIT = re.compile(r"[a-z]+(\s*/\s*[a-z]+)?", re.IGNORECASE)  # "ms" or "GB/s"
+UNKNOWN = re.compile(r"(i (do not|don.?t) know|no idea|\?+)\.?", re.IGNORECASE)
 FROM_0_TO_1 = " from 0 to 1"
 
 
@@ -81,7 +85,7 @@ class DrillQuestion:
         """
         if answer is ...:
             return Verdict.NOT_ATTEMPTED, f"Replace the `...`: {self.how_to_answer}."
-        if answer is None:
+        if answer is None or (isinstance(answer, str) and UNKNOWN.fullmatch(answer.strip())):
             return Verdict.NOT_YET, ""
         read = self._read(answer)
         if read is None:
@@ -108,7 +112,7 @@ class DrillQuestion:
         """The choice or the finite number that is meant; None when it cannot be read."""
         if self.choices:
             letters = dict(zip(LETTERS, self.choices, strict=False))
-            text = str(answer).strip()
+            text = str(answer).strip().strip("().")
             return letters.get(text.lower(), text if text in self.choices else None)
         try:
             if isinstance(answer, pint.Quantity):
@@ -119,24 +123,17 @@ class DrillQuestion:
         return number if np.isfinite(number) and not isinstance(answer, bool) else None
 
     def _number_in(self, text: str) -> float:
-        """The number of a text, in the unit of the question; ValueError or PintError when it is unclear.
-
-        Commas may only part thousands: in '0,5' one would stand for the decimal point.
-        """
-        written = WRITTEN.fullmatch(text.strip())
-        unclear = ValueError(f"{text!r} is not a number with its unit: write for example '0.5 {self.unit}'.")
-        if not written or ("," in written[1] and not THOUSANDS.fullmatch(written[1])):
-            raise unclear
-        number, unit = float(written[1].replace(",", "")), written[2].strip().casefold()
+        """The number of a text, in the unit of the question; ValueError when it is unclear."""
+        number, unit = written_number(text)
         first_word = "" if "/" in self.unit else self.unit.split()[0]  # "4 times" for "times as long"
-        percent = unit in ("%", "percent")
+        percent = unit.casefold() in ("%", "percent")
         if percent and self.unit.endswith(FROM_0_TO_1):
             return number / 100
-        if unit in ("", self.unit.casefold(), first_word.casefold()) or (percent and self.unit == "percent"):
+        if unit.casefold() in (self.unit.casefold(), first_word.casefold()) or (
+            percent and self.unit == "percent"
+        ):
             return number
-        if not UNIT.fullmatch(written[2].strip()):  # pint fails in many ways on what is no unit
-            raise unclear
-        return units.Quantity(number, written[2].strip()).to(self.unit).magnitude
+        return number_in(text, self.unit)
 
     def _equal(self, read: float | str, value: float | str) -> bool:
         if self.choices:

@@ -288,7 +288,7 @@ def consequences(spec: DesignSpec) -> dict[str, float | str]:
         "index update": "nightly" if spec.freshness_minutes >= 24 * 60 else "streaming",
         "label": spec.label,
         "days to an honest score": spec.label_delay_days,
-        "fallback without a profile": str(spec.consent_needed),
+        "fallback without a profile": "yes" if spec.consent_needed else "no",
         "filters before ranking": ", ".join(spec.anti_goals),
     }
 

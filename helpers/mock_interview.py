@@ -252,6 +252,18 @@ class MockInterview:
             self._save()
         return self.minute()
 
+    def skip(self, minutes: float) -> float:
+        """Put the clock on by so many minutes, to practice what comes later; return the minute.
+
+        Raises ValueError before the start, or for minutes below 0.
+        """
+        self._must_have_started()
+        if not minutes >= 0:
+            raise ValueError(f"minutes must be at least 0, not {minutes!r}: the clock does not go back.")
+        self._state.started_at -= 60 * minutes
+        self._save()
+        return self.minute()
+
     @property
     def state(self) -> str:
         """Whether the clock is "ready", "running" or "paused"."""
@@ -293,7 +305,9 @@ class MockInterview:
         told = consequences(spec) | {"p99 in ms": spec.p99_ms}
         del told["peak requests a second"]  # one of the estimates
         told |= estimates(spec, self.system)
-        told["days of an A/B test, if all take part"] = 2 * users_per_arm(self.system) / spec.daily_users
+        told["days of traffic that fill both arms (run 14 at least)"] = (
+            2 * users_per_arm(self.system) / spec.daily_users
+        )
         told["privacy"] = ", ".join(spec.privacy)
         told |= {name: cost for name in ("cost_fp", "cost_fn") if (cost := getattr(spec, name)) is not None}
         if "cost_fp" in told and "cost_fn" in told:
@@ -331,6 +345,9 @@ class MockInterview:
 
     def _brief(self) -> str:
         spec, test = self._opening(), self.system.experiment
+        lists = spec.page_size > 1  # a decision on one case has no catalog and no candidates
+        catalog = f"{short(spec.items)} items, {spec.page_size:g} on a page, " if lists else ""
+        candidates = f"{spec.candidates:g} candidates for ranking, " if lists else ""
         return "\n".join(
             [
                 f"**Design: {self.system.name}.** {spec.seniority} level, {LENGTH} minutes. Goal: "
@@ -339,17 +356,15 @@ class MockInterview:
                 "",
                 f"You may ask {self.settings['budget']} questions; what you do not ask for you have assumed: "
                 f"{short(spec.daily_users)} users a day, {spec.requests_per_user:g} requests of each, no "
-                "peak, "
-                f"{short(spec.items)} items, {spec.page_size:g} on a page, labels of the same day.",
+                f"peak, {catalog}labels of the same day.",
                 "",
-                f"Take {spec.candidates:g} candidates for ranking, {self.system.label_share:.2%} positive "
-                "rows, "
-                f"and for the A/B test {test.metric}: its deviation is {test.sd:g} times the mean, the lift "
-                f"to find {test.lift:.1%}.",
+                f"Take {candidates}{self.system.label_share:.2%} positive rows, and for the A/B test "
+                f"{test.metric}: its deviation is {test.sd:g} times the mean, the lift to find "
+                f"{test.lift:.1%}.",
                 "",
-                f"For the estimates: {SCORING_TIME.magnitude:g} µs a candidate on one core, cores 60% busy "
-                f"(`ranking_cores` are those of this one model, not of the whole design); a logged row is "
-                f"{ROW_BYTES} bytes.",
+                f"For the estimates: a plain model takes {SCORING_TIME.magnitude:g} µs for each score on one "
+                "core, and cores are 60% busy (`plain_model_cores`; the page of a system plans richer "
+                f"models, on fewer candidates); a logged row is {ROW_BYTES} bytes.",
                 "",
                 f"Costs of errors are in {self.system.cost_unit}. Around minute {SURPRISE_AT} call "
                 "`.surprise()`.",
@@ -362,31 +377,41 @@ class MockInterview:
         """Ask one question, by its key or in your own words; return the answer and what it changes.
 
         A requirement is revealed only to the question that asks for it. A question that is not understood for
-        sure (then you hear which ones it may mean), or that was asked before, costs nothing. Raises
-        ValueError when all questions are spent, or the clock does not run.
+        sure (then you hear which ones it may mean), or that was asked before, costs nothing. Nothing is
+        revealed when all questions are spent, or the clock does not run.
         """
         if question is ...:
             return Told("Replace the `...` by a question, or by the key of one.")
         if self.state != "running":
-            raise ValueError(NOT_RUNNING[self.state])
+            return Told(NOT_RUNNING[self.state])
         key, candidates = self._understood(question)
         if key is None:
             return Told(self._asked_back(question, candidates))
-        ask, before = self.system.asks[key], self.numbers()
-        if ask.field == "p99_ms":
+        if self.system.asks[key].field == "p99_ms":
             return Told(f"The p99 was in the brief: {self.spec.p99_ms:g} ms.")
-        if key not in self._state.asked:
-            if self.questions_left <= 0:
-                spent = self.settings["budget"]
-                raise ValueError(f"All {spent} questions are spent: decide with what you know.")
-            self._state.asked.append(key)
-            self._save()
+        if key in self._state.asked:
+            return self._answered(key, _changes({}, {}), "You asked this before.")
+        if self.questions_left <= 0:
+            return Told(f"All {self.settings['budget']} questions are spent: decide with what you know.")
+        before, assumed = self.numbers(), self.spec
+        self._state.asked.append(key)
+        self._save()
         changed = _changes(before, self.numbers())
-        return Told(
-            f"*{ask.text}* — **{self._answer(key)}**\n\n{_changes_told(changed)}\n\n"
-            f"Questions left: {self.questions_left}.",
-            changed,
-        )
+        return self._answered(key, changed, self._effect(key, changed, assumed))
+
+    def _effect(self, key: str, changed: pd.DataFrame, before: DesignSpec) -> str:
+        """What an answer does to the design, in words: the numbers that change, or why none does."""
+        ask = self.system.asks[key]
+        if not changed.empty or ask.field is None:
+            return _changes_told(changed)
+        if getattr(before, ask.field) == getattr(self.spec, ask.field):
+            return "It confirms what you had assumed: none of your numbers changes."
+        return f"None of your numbers changes; it decides on: {ask.changes}."
+
+    def _answered(self, key: str, changed: pd.DataFrame, effect: str) -> Told:
+        """The answer to a question, what it does, and the questions that are left."""
+        answer = f"*{self.system.asks[key].text}* — **{self._answer(key)}**"
+        return Told(f"{answer}\n\n{effect}\n\nQuestions left: {self.questions_left}.", changed)
 
     def _understood(self, question: str) -> tuple[str | None, list[str]]:
         """The key that a question means for sure, or None; and the keys that it may mean.
@@ -415,6 +440,8 @@ class MockInterview:
             return f"I do not understand {question!r}. Ask for one thing, or use a key: {keys}."
         if len(texts) == 1:
             ((key, text),) = texts.items()
+            if self.system.asks[key].field == "p99_ms":
+                return f"The p99 was in the brief: {self.spec.p99_ms:g} ms."
             return f"Do you mean: {text} Then ask `interview.ask('{key}')`."
         listed = [f"- {text} `interview.ask('{key}')`" for key, text in texts.items()]
         return "\n".join(["Do you mean one of these? Then ask it by its key.", "", *listed])
@@ -429,9 +456,8 @@ class MockInterview:
         """An order of `count` things, drawn from seed and case; the next seed begins with the next."""
         settings = self.settings
         case = "|".join(str(settings[name]) for name in ("system", "scale", "p99_ms", "seniority"))
-        cycle, turn = divmod(settings["seed"], count)
-        order = np.random.default_rng([cycle, crc32(case.encode())]).permutation(count)
-        return np.roll(order, -turn).tolist()
+        order = np.random.default_rng(crc32(case.encode())).permutation(count)
+        return np.roll(order, -settings["seed"]).tolist()
 
     def surprise(self) -> Told:
         """Return the news of minute 25, and what it changes; before then, or without a clock, what to do."""
@@ -479,22 +505,31 @@ class MockInterview:
 
         sheet: a dictionary of parts (see `answer_sheet.PARTS`), or a whole `Sheet`, whose empty parts leave
         what was written. Placeholders ``...`` leave a part as it is (see `answer_sheet.written`). The entries
-        of a dictionary join those that were written before; an entry of None takes one out. Raises
-        ValueError, and changes nothing, for an unknown part or a wrong shape, or before the start.
+        of a dictionary join those that were written before; an entry of None takes one out. A part that is
+        unknown or of the wrong shape is named, and changes nothing; the others are saved. Nothing is before
+        the start.
         """
         parts = sheet.parts if isinstance(sheet, Sheet) else sheet
         if not isinstance(parts, Mapping):
-            raise ValueError(f"Give a dictionary of parts or a Sheet, not {sheet!r}.")
+            return Told(f"Give a dictionary of parts or a Sheet, not {sheet!r}.")
         given = {name: kept for name, value in parts.items() if (kept := written(value)) is not ...}
-        given = {name: self._joined(name, value) for name, value in given.items()}
-        if given:
-            self._must_have_started()
-        self._state.sheet = self._state.sheet.filled(given)
-        self._state.filled |= dict.fromkeys(given, round(self.minute(), 1))
+        if given and self.state == "ready":
+            return Told(NOT_RUNNING["ready"])
+        refused = [refusal for name, value in given.items() if (refusal := self._fill_part(name, value))]
         self._save()
         due = ", ".join(self.due())
         told = f"Minute {self._whole_minute}, {self.phase().name}: {len(self.sheet.parts)} parts are filled."
-        return Told(f"{told} Due by now: {due}." if due else told)
+        told = f"{told} Due by now: {due}." if due else told
+        return Told("\n".join([*(f"- **Not saved:** {refusal}" for refusal in refused), "", told]).strip())
+
+    def _fill_part(self, name: str, value: Any) -> str:
+        """Write one part; return why it was refused, or ""."""
+        try:
+            self._state.sheet = self._state.sheet.filled({name: self._joined(name, value)})
+        except ValueError as refusal:
+            return str(refusal)
+        self._state.filled[name] = round(self.minute(), 1)
+        return ""
 
     def _joined(self, name: str, value: Any) -> Any:
         """A part as given, or a dictionary of it joined to what was written before."""
@@ -521,7 +556,8 @@ class MockInterview:
 
         They tell the computed values after minute 45, or when every row has points.
         """
-        found = check(self.sheet, Case(self.system, self.spec, self._erasure_asked, self._over))
+        truth = surprised(self._hidden, self._surprise) if self._state.surprised else self._hidden
+        found = check(self.sheet, Case(self.system, self.spec, self._erasure_asked, self._over, truth))
         return [_questions_finding(self), *found]
 
     def score(self, points: Mapping[str, int], red_flags: Collection[str] = ()) -> Told:
@@ -609,24 +645,42 @@ def _moment(value: float | None) -> float | None:
 FILLERS = {
     *("a", "an", "and", "any", "are", "at", "be", "by", "can", "could", "do", "does", "for", "from", "have"),
     *("how", "i", "in", "is", "it", "its", "long", "many", "may", "me", "ms", "much", "must", "of", "on"),
-    *("or", "our", "please", "tell", "that", "the", "there", "they", "this", "to", "us", "we", "what"),
+    *(
+        "or",
+        "our",
+        "people",
+        "per",
+        "please",
+        "tell",
+        "that",
+        "the",
+        "there",
+        "they",
+        "this",
+        "to",
+        "us",
+        "we",
+        "what",
+    ),
     *("when", "which", "who", "will", "with", "you", "your"),
 }
 
 SURE = 2  # words in common with one question alone: one word is a guess, and a guess costs nothing
 HEARD = {  # other words by which a field of the ledger is asked for
-    "daily_users": "DAU active audience traffic",
-    "requests_per_user": "often frequency",
-    "peak_factor": "peak burst spike",
-    "items": "catalog corpus inventory size",
-    "freshness_minutes": "fresh soon stale new",
+    "daily_users": "DAU users daily active audience traffic scale",
+    "requests_per_user": "often frequency requests",
+    "peak_factor": "peak burst spike qps rps tps traffic",
+    "items": "items catalog corpus inventory size scale",
+    "p99_ms": "latency fast slow quick",
+    "freshness_minutes": "fresh soon stale new real time",
+    "page_size": "page show shown list",
     "label": "success positive label",
-    "label_delay_days": "late delay lag wait",
+    "label_delay_days": "late delay lag wait label final arrive until known",
     "consent_needed": "consent opt profile",
-    "anti_goals": "safety harm unsafe forbidden",
-    "cost_fp": "false positive alarm",
-    "cost_fn": "false negative miss",
-    "privacy": "GDPR legal personal erase retention",
+    "anti_goals": "safety harm unsafe forbidden goals",
+    "cost_fp": "cost false positive alarm",
+    "cost_fn": "cost false negative miss",
+    "privacy": "privacy GDPR legal personal data erase retention",
 }
 
 
@@ -637,9 +691,8 @@ def _words(text: str) -> set[str]:
 
 
 def _words_of(key: str, ask: Ask) -> set[str]:
-    """The words that belong to a question: its text, its key and the field of the ledger."""
-    heard = HEARD.get(ask.field, "")
-    return _words(" ".join([key, ask.text, ask.field or "", heard]).replace("_", " "))
+    """The words that belong to a question: its text, its key, and what else its field is called."""
+    return _words(" ".join([key, ask.text, HEARD.get(ask.field, "")]).replace("_", " "))
 
 
 UNITS = {"freshness_minutes": "minute", "label_delay_days": "day"}
@@ -652,6 +705,8 @@ def _spoken(spec: DesignSpec, name: str) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ", ".join(value)
+    if name == "freshness_minutes" and value < 1:
+        return f"{60 * value:.3g} second{'s' * (60 * value != 1)}"
     unit = f" {UNITS[name]}{'s' * (value != 1)}" if name in UNITS else ""
     return f"{value:,.4g}{unit}" if unit else _large(value)
 
@@ -718,7 +773,7 @@ def _questions_finding(interview: MockInterview) -> Finding:
     useful = sum(asks[key].field is not None for key in asked)
     enough = min(USEFUL, interview.settings["budget"])
     verdict = "sound" if useful >= enough else "wrong" if asked else "missing"
-    told = f"{useful} of {len(asked)} questions change the design; {enough} or more should."
+    told = f"{useful} of {len(asked)} questions ask for a requirement; {enough} or more should."
     return Finding("framing and metrics", "questions", verdict, told, "1.1")
 
 
@@ -737,8 +792,8 @@ def _points(scores: Mapping[str, int], faults: list[Finding]) -> pd.DataFrame:
 def _practice(rows: pd.DataFrame, faults: list[Finding]) -> list[str]:
     """The two rows that lost most, red flags first, each with a link to where it is taught."""
     lost = rows["weight"] * (1 - rows["points"].fillna(rows["cap"]) / HIGHEST)
-    flagged = {finding.row for finding in faults if finding.red_flag}
-    order = sorted(rows.index, key=lambda name: (name in flagged, lost[name]), reverse=True)[:2]
+    flagged, faulty = {f.row for f in faults if f.red_flag}, {f.row for f in faults}
+    order = sorted(rows.index, key=lambda n: (n in flagged, lost[n], n in faulty), reverse=True)[:2]
     told = []
     for name in order:
         mine = sorted((f for f in faults if f.row == name), key=lambda f: not f.red_flag)
@@ -749,9 +804,9 @@ def _practice(rows: pd.DataFrame, faults: list[Finding]) -> list[str]:
 
 
 def _next_level(name: str, rows: pd.DataFrame) -> str:
-    """What one more point in a row looks like."""
+    """What the next level of a row looks like: Senior at least, whatever is missing to it."""
     points = rows["points"].fillna(0)[name]
-    return RUBRIC[name].levels[min(int(points), HIGHEST - 1)]
+    return RUBRIC[name].levels[min(max(int(points), 2), HIGHEST - 1)]
 
 
 def _headline(

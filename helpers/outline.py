@@ -188,6 +188,9 @@ class Outline:
         parts += [f"## Expected at {self.spec.seniority}", *_markdown_blocks(self.depth)]
         return "\n\n".join(parts) + "\n"
 
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
+
     def draw(self) -> Axes:
         """Draw the outline on one page, A4 landscape; the coordinates of the axes are inches.
 
@@ -259,10 +262,9 @@ def _common_numbers(o: Outline) -> Iterator[Number]:
     )
     yield from _experiment_numbers(o)
     per_1000 = need["cost of 1,000 requests"]
-    yield _of("cost of 1,000 requests", per_1000, "dollar", "cores, memory and storage at list prices")
-    yield _of(
-        "cost a month", need["cost a month"], "dollar / month", "cores, memory and storage at list prices"
-    )
+    prices = "cores, memory and storage that are used, not whole machines, at list prices"
+    yield _of("cost of 1,000 requests", per_1000, "dollar", prices)
+    yield _of("cost a month", need["cost a month"], "dollar / month", prices)
 
 
 def _experiment_numbers(o: Outline) -> Iterator[Number]:
@@ -272,7 +274,8 @@ def _experiment_numbers(o: Outline) -> Iterator[Number]:
     formula = f"2 (1.96 + 0.84)² ({test.sd:g} / {test.lift:g})²: {test.metric}"
     yield Number(f"A/B: {test.unit}s an arm", n, f"{test.unit}s", formula)
     reached = KNOWN_USERS * o.spec.daily_users / 2
-    seen = f"{test.lift:.1%} × √(needed / {short(reached)} known {test.unit}s an arm)"
+    known = f"{short(reached)} an arm: {KNOWN_USERS:g} known for each of a day, / 2"
+    seen = f"{test.lift:.1%} × √(needed / {known})"
     yield Number("A/B: smallest lift seen", 100 * test.lift * math.sqrt(n / reached), "%", seen)
     days = TEST_DAYS + o.spec.label_delay_days
     yield Number("A/B: days to a result", days, "days", f"{TEST_DAYS} + label delay")
@@ -450,7 +453,7 @@ def _deploy(o: Outline) -> tuple[Block, ...]:
             "A/B test", (wanted, verdict, f"a result after {told['A/B: days to a result']}; check SRM first")
         ),
         Block("Alarms, quickest first, with owner", alarms),
-        Block("Roll back when", ("a guardrail falls, an alarm of minutes fires, or parity breaks",)),
+        Block("Roll back when", (f"p99 passes {o.spec.p99_ms:g} ms, a guardrail falls, or parity breaks",)),
     )
 
 

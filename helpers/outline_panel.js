@@ -23,6 +23,7 @@ function render({ model, el }) {
   const keys = { "data-lm-suppress-shortcuts": "true" };
   const status = h("p", { class: "op-status", "aria-live": "polite" });
   const picture = h("img");
+  const large = h("a", { target: "_blank", title: "open in full size", ...keys }, picture);
   const text = h("textarea", { readonly: "", rows: "16", "aria-label": "the page as Markdown", ...keys });
   const asText = h("details", {}, h("summary", {}, "The page as Markdown"), text);
 
@@ -62,10 +63,12 @@ function render({ model, el }) {
   const show = () => {
     const { picture: svg, alt, markdown, error } = model.get("view");
     status.textContent = error ?? "";
-    for (const node of [picture, asText]) node.hidden = Boolean(error);
+    for (const node of [large, asText]) node.hidden = Boolean(error);
     for (const button of buttons) button.disabled = Boolean(error);
     if (error) return;
-    picture.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`;
+    URL.revokeObjectURL(large.href);
+    large.href = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
+    picture.src = large.href;
     picture.alt = alt;
     text.value = markdown;
   };
@@ -80,7 +83,7 @@ function render({ model, el }) {
       { class: "outline-panel" },
       h("div", { class: "op-row" }, ...menus.map((one) => one.node), ...buttons),
       status,
-      picture,
+      large,
       asText,
     ),
   );
@@ -91,7 +94,10 @@ function render({ model, el }) {
   ];
   for (const [event, listener] of listeners) model.on(event, listener);
   show();
-  return () => listeners.forEach(([event, listener]) => model.off(event, listener));
+  return () => {
+    listeners.forEach(([event, listener]) => model.off(event, listener));
+    URL.revokeObjectURL(large.href);
+  };
 }
 
 export default { render };

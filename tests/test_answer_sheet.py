@@ -164,7 +164,7 @@ def test_estimates_follow_the_ledger():
     assert small["log_gb_a_day"] == pytest.approx(
         spec.daily_users * spec.requests_per_user * spec.page_size * 2e-7
     )
-    assert small["ranking_cores"] == pytest.approx(small["peak_qps"] * spec.candidates * 1e-5 / 0.6)
+    assert small["plain_model_cores"] == pytest.approx(small["peak_qps"] * spec.candidates * 1e-5 / 0.6)
 
 
 def test_a_gap_must_cover_the_delay_as_it_stands_now():
@@ -299,19 +299,46 @@ def test_placeholders_leave_what_was_written():
 def test_rows_and_entries_with_a_placeholder_are_left_out():
     sheet = sound()
     untouched = {
-        "estimates": {"peak_qps": ..., "ranking_cores": ...},
+        "estimates": {"peak_qps": ..., "plain_model_cores": ...},
         "ladder": [..., ...],
         "alarms": [("label", ..., ...)],
         "data": [(..., ..., ...)],
         "rollback": ...,
     }
     assert sheet.filled(untouched) == sheet
-    half = sheet.filled({"estimates": {"peak_qps": 3, "ranking_cores": ...}, "ladder": ["rules", ...]})
+    half = sheet.filled({"estimates": {"peak_qps": 3, "plain_model_cores": ...}, "ladder": ["rules", ...]})
     assert (half.estimates, half.ladder) == ({"peak_qps": 3.0}, ("rules",))
     assert sheet.filled({"alarms": [("label", "rate", "us"), ("concept", ..., "us")]}).alarms == (
         DriftAlarm("label", "rate", "us"),
     )
     assert sheet.filled({"ladder": [], "estimates": {}}).ladder == ()
+
+
+def test_quantities_and_texts_are_brought_to_the_unit_of_the_part():
+    sheet = Sheet(
+        estimates={
+            "peak_qps": 86_400e6 * units.request / units.day,
+            "log_gb_a_day": "8 TB",
+            "labels_a_day": "2M",
+        },
+        latency_budget={"index": 0.3 * units.second, "rank": "about 40 ms", "rules": "5"},
+        gap_days="2 weeks",
+        cost_fp="20 points",
+    )
+    assert sheet.estimates == {
+        "peak_qps": pytest.approx(1e6),
+        "log_gb_a_day": pytest.approx(8_000),
+        "labels_a_day": 2e6,
+    }
+    assert sheet.latency_budget == {"index": pytest.approx(300), "rank": 40, "rules": 5}
+    assert (sheet.gap_days, sheet.cost_fp) == (pytest.approx(14), 20)
+
+
+def test_other_words_for_a_split_and_a_drift_are_known():
+    alarms = [("Concept drift", "calibration", "us")]
+    for split in ("time", "Temporal split", "split by time"):
+        sheet = Sheet(split=split, alarms=alarms)
+        assert (sheet.split, sheet.alarms[0].drift) == ("temporal", "concept")
 
 
 def test_quantities_are_read_and_rows_get_names():
@@ -328,7 +355,7 @@ def test_quantities_are_read_and_rows_get_names():
         ({"split": "stratified"}, "no split 'stratified'"),
         ({"cost_fp": -1}, "cost_fp must be a number of at least 0"),
         ({"cost_fp": float("nan")}, "cost_fp must be a number"),
-        ({"cost_fp": "5"}, "cost_fp must be a number"),
+        ({"cost_fp": "five"}, "'five' is not a number"),
         ({"cost_fp": True}, "cost_fp must be a number"),
         ({"baseline": 3}, "baseline must be a text"),
         ({"ladder": "rules"}, "ladder must be a list of texts"),
@@ -336,7 +363,9 @@ def test_quantities_are_read_and_rows_get_names():
         ({"estimates": [1]}, "estimates must be a dictionary"),
         ({"estimates": {"qps": 1}}, "no estimate qps.*peak_qps"),
         ({"estimates": {"peak_qps": float("inf")}}, "peak_qps"),
-        ({"latency_budget": {"a": "10"}}, "latency_budget"),
+        ({"latency_budget": {"a": "10 GB"}}, "'10 GB' is not in ms"),
+        ({"latency_budget": {"a": 10 * units.byte}}, "write it in ms"),
+        ({"estimates": {"log_gb_a_day": 3 * units.second}}, "write it in gigabyte"),
         ({"latency_budget": {1: 10}}, "latency_budget must be a text"),
         ({"alarms": [("covariate", "PSI")]}, r"\(drift, signal, owner\)"),
         ({"alarms": ["PSI"]}, r"\(drift, signal, owner\)"),
@@ -354,3 +383,91 @@ def test_a_part_of_the_wrong_shape_is_refused_with_the_repair(parts, words):
 def test_the_table_of_parts_names_each_with_its_minute():
     assert list(parts_table().index) == list(PARTS)
     assert parts_table().until.is_monotonic_increasing
+
+
+GOOD_FRAUD = ["AUC-PR", "PRAUC", "AUPR", "AP", "TPR at 0.1% FPR", "sensitivity at 99.9% specificity"]
+GOOD_FRAUD += ["partial AUC up to FPR 0.1%", "savings in euros", "recall, since accuracy misleads"]
+BAD_FRAUD = ["log-loss", "hinge loss", "MAPE", "mapping error", "not accuracy", "accuracy"]
+GOOD_LISTS = ["AUC inside each list", "AUC within each user", "user-averaged AUC", "AUC per request"]
+GOOD_LISTS += [
+    "expected reciprocal rank",
+    "Normalised discounted cumulative gain at 10",
+    "NDCG, not accuracy",
+]
+BAD_LISTS = ["MAPE", "mapping error", "hitchhikers", "RMSE per user", "AUC", "accuracy, not NDCG"]
+
+
+@pytest.mark.parametrize(
+    ("system", "metric", "good"),
+    [
+        *((FRAUD, metric, True) for metric in GOOD_FRAUD),
+        *((FRAUD, metric, False) for metric in BAD_FRAUD),
+        *((VIDEO, metric, True) for metric in GOOD_LISTS),
+        *((VIDEO, metric, False) for metric in BAD_LISTS),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_a_metric_is_known_by_its_usual_names_and_not_by_part_of_a_word(system, metric, good):
+    found = faults(sound(system).filled({"primary_metric": metric}), case(system))
+    assert (found == []) == good
+
+
+def test_a_metric_that_is_rejected_raises_no_flag():
+    found = faults(sound().filled({"primary_metric": "not accuracy"}))
+    assert [one.red_flag for one in found] == [""]
+
+
+def test_a_guess_of_what_was_not_asked_is_sound_when_it_is_true():
+    truth = case().spec
+    known = replace(truth, peak_factor=truth.peak_factor / 10)
+    right = estimates(truth, VIDEO)["peak_qps"]
+    for guess, verdict in [(right, "sound"), (right / 10, "sound"), (right / 100, "wrong")]:
+        sheet = sound().filled({"estimates": {"peak_qps": guess}})
+        found = {one.check: one for one in check(sheet, Case(VIDEO, known, truth=truth))}
+        assert found["peak_qps"].verdict == verdict
+        assert "with what you did not ask" in found["peak_qps"].finding
+
+
+def test_a_decision_scores_its_one_case():
+    spec = case(FRAUD).spec
+    cores = estimates(spec, FRAUD)["plain_model_cores"]
+    assert cores == pytest.approx(estimates(spec, FRAUD)["peak_qps"] * 1e-5 / 0.6)
+
+
+@pytest.mark.parametrize(
+    ("part", "good", "bad"),
+    [
+        ("rollback", "when the CTR drops by five percent: last model", "never, we roll forward v2"),
+        ("rollback", "p99 above 200 ms for 5 minutes: last pair", "if something looks odd"),
+        ("ladder", ["non-neural baseline: popularity", "trees", "towers"], ["DNN", "DLRM", "DIN"]),
+        ("ladder", ["rules", "trees", "network"], ["GPT-4", "Claude", "Gemini"]),
+        ("latency_budget", {"index": 10, "rank": 20}, {"index": 0, "rank": 0}),
+    ],
+)
+def test_a_check_reads_what_is_said(part, good, bad):
+    assert faults(sound().filled({part: good})) == []
+    assert len(faults(sound().filled({part: bad}))) == 1
+
+
+@pytest.mark.parametrize("drift", ["label", "concept"])
+@pytest.mark.parametrize(
+    ("signal", "able"),
+    [
+        ("share of positives", True),
+        ("expected over observed", True),
+        ("score_mean", True),
+        ("queue length of kafka", False),
+        ("disk full", False),
+        ("share of missing features", False),
+        ("nothing", False),
+    ],
+)
+def test_an_alarm_for_what_is_not_in_the_inputs_watches_an_outcome(drift, signal, able):
+    kept = [alarm for alarm in sound().alarms if alarm.drift != drift]
+    found = faults(sound().filled({"alarms": [*kept, (drift, signal, "modeling")]}))
+    assert (found == []) == able
+
+
+def test_what_is_logged_is_read_in_usual_spellings():
+    logged = ["features", "model_version", "request_id", "served_at", "slot", "p(shown)"]
+    assert faults(sound().filled({"logged": logged})) == []

@@ -19,6 +19,7 @@ from helpers.capacity import (
     in_flight,
     leaf_quantile,
     mean_response_time,
+    number_in,
     response_time_quantile,
     rounded,
     units,
@@ -196,3 +197,26 @@ def test_one_slow_leaf_makes_the_whole_slow():
 def test_the_leaf_quantile_is_what_keeps_all_fast(quantile, leaves):
     assert all_fast(leaf_quantile(quantile, leaves), leaves) == pytest.approx(quantile)
     assert leaf_quantile(quantile, leaves) >= quantile
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "number"),
+    [
+        ("350", "QPS", 350),
+        ("350 qps", "QPS", 350),
+        ("5ms", "ms", 5),
+        ("0.5 s", "ms", 500),
+        ("8 TB", "gigabyte", 8_000),
+        ("~1.2 million", "rows", 1.2e6),
+        ("about 3 k rows", "rows", 3_000),
+        ("1,234.5", "ms", 1_234.5),
+    ],
+)
+def test_a_number_is_read_in_its_unit(text, unit, number):
+    assert number_in(text, unit) == pytest.approx(number)
+
+
+@pytest.mark.parametrize("text", ["", "five", "0,5 ms", "5 GB", "5 nonsense", "5 ms or so", "1,23", "5 %"])
+def test_what_is_no_number_in_the_unit_is_refused(text):
+    with pytest.raises(ValueError, match="is not"):
+        number_in(text, "ms")

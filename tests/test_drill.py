@@ -268,9 +268,28 @@ def test_a_decimal_comma_is_no_miss_and_the_question_stays_open(path):
     assert drill.progress().loc[q.concept_id, "asked"] == 0
 
 
-def test_an_answer_without_a_question_is_refused(path):
-    with pytest.raises(ValueError, match=r"\.next\(\)"):
-        Drill(path).answer(1)
+def test_an_answer_without_a_question_does_not_count(path):
+    drill = Drill(path)
+    reply = drill.answer(1)
+    assert (reply.verdict, drill.asked) == (Verdict.NOT_ATTEMPTED, 0)
+    assert ".next()" in reply.text
+
+
+@pytest.mark.parametrize("text", ["b", "b)", "(b)", "B.", " b "])
+def test_a_letter_is_read_as_people_write_it(text):
+    asked = DrillQuestion("1.1", "metric choice", "?", "two", {}, "", choices=("one", "two"))
+    assert asked.judge(text)[0] is Verdict.RIGHT
+
+
+@pytest.mark.parametrize("text", ["I don't know", "no idea", "?"])
+def test_not_to_know_is_an_answer(text):
+    assert DrillQuestion("1.1", "estimation", "?", 3.0, {}, "", "s").judge(text) == (Verdict.NOT_YET, "")
+
+
+@pytest.mark.parametrize("text", ["20,000", "about 20k", "~0.02 million rows", "20 thousand", "≈ 20 k rows"])
+def test_a_number_is_read_as_people_write_it(text):
+    asked = DrillQuestion("1.1", "estimation", "?", 20_000.0, {}, "", "rows")
+    assert asked.judge(text)[0] is Verdict.RIGHT
 
 
 def test_a_reply_names_the_mistake_the_answer_and_the_section(path):
