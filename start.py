@@ -6,7 +6,7 @@
   python start.py bench [...]       print the benchmark tables; all, or those named; options go to them
   python start.py serve [...]       serve recommendations on this machine; a small release, or a directory
   python start.py site              build the whole series as a static site, in build/site
-  python start.py slides [...]      build slides in build/slides; of all notebooks, or those named; --path 90
+  python start.py slides [...]      build slides in build/slides-45, with --path 90 in build/slides-90
   python start.py class NAME        make a clean copy for a class, and the teacher's folder, in build/classes
   python start.py setup             only set up
 
@@ -258,6 +258,10 @@ def bench(arguments):
     scripts = sorted(glob.glob(os.path.join(ROOT, "benchmarks", "*.py")))
     by_name = {os.path.splitext(os.path.basename(script))[0]: script for script in scripts}
     unknown = set(names) - set(by_name)
+    if not names and {"-h", "--help"} & set(options):
+        say("usage: start.py bench [name ...] [options]; for its options: start.py bench NAME --help\n")
+        say("names: %s" % ", ".join(by_name))
+        return 0
     if unknown:
         sys.stderr.write("No benchmark %s. There are: %s.\n" % (", ".join(unknown), ", ".join(by_name)))
         return 2
@@ -304,6 +308,13 @@ COMMANDS = {
     "class": make_class,
     "setup": setup,
 }
+ROOMS = {
+    "test": "tests",
+    "bench": "benchmarks",
+    "site": "classroom",
+    "slides": "classroom",
+    "class": "classroom",
+}
 NEEDS = {"site": ["classroom"], "slides": ["classroom"], "class": ["classroom"]}  # the extras of a command
 
 
@@ -317,11 +328,13 @@ def known_extras():
 
 def parse(arguments):
     """Return the options, and the arguments that belong to the command."""
+    own_help = not arguments or arguments[0] not in COMMANDS  # after a command it is that of the command
     parser = argparse.ArgumentParser(
         "start.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        add_help=own_help,
     )
     parser.add_argument("command", nargs="?", default="lab", choices=sorted(COMMANDS), metavar="command")
     parser.add_argument(
@@ -342,6 +355,10 @@ def main(arguments, version=sys.version_info):
         sys.stderr.write(complaint + "\n")
         return 1
     options, rest = parse(arguments)
+    room = ROOMS.get(options.command)
+    if room and not os.path.isdir(os.path.join(ROOT, room)):
+        sys.stderr.write("This is a copy for learners, without %s: use the full project.\n" % room)
+        return 1
     try:
         set_up(options.extras + NEEDS.get(options.command, []))
     except KeyboardInterrupt:

@@ -1,7 +1,8 @@
 """Make the site, slides, or the folder of a class, below build/.
 
 python start.py site                        the whole series as a static site
-python start.py slides [names] [--path 90]  slides of all notebooks, or of those whose names start so
+python start.py slides [names] [--path 90]  slides of all notebooks, or of those whose names start so; they
+                                            replace those that were built for the same path
 python start.py class NAME                  a clean copy for a class, and the teacher's folder beside it
 """
 
@@ -9,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from classroom.classes import build_class, class_folder
+from classroom.classes import build_class, class_folder, uncommitted
 from classroom.sections import PATHS, ClassroomError, read_notes, taught
 from classroom.site import build_site
 from classroom.slides import build_slides
@@ -35,6 +36,9 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
     except (ClassroomError, BuildError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Stopped. What was there before is as it was.", file=sys.stderr)
+        return 130
     print(f"Made: {made}")
     return 0
 
@@ -45,10 +49,13 @@ def make(options: argparse.Namespace, root: Path) -> Path:
         folder = class_folder(root, options.name)
         build_class(root, folder)
         return folder
-    target = root / "build" / options.command
+    if changed := uncommitted(root):
+        print(f"Not as committed, and shown as they are, answers included: {', '.join(changed)}")
     if options.command == "site":
+        target = root / "build" / "site"
         build_site(root, target)
     else:
+        target = root / "build" / f"slides-{options.path}"
         notes, paths = read_notes(root / "notebooks"), chosen(root / "notebooks", options.names)
         build_slides(target, paths if options.names else taught(paths, notes), [options.path], notes)
     return target / "index.html"

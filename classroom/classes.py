@@ -6,13 +6,15 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+import nbformat
+
 from classroom.handbook import build_handbook
-from classroom.rendering import replacing
+from classroom.rendering import STATIC, replacing
 from classroom.sections import NOTES, PATHS, ClassroomError, read_notes, taught
 from classroom.slides import build_slides
 from notebooks.build import notebook_paths
 
-NOT_FOR_LEARNERS = (f"notebooks/{NOTES}", "tests/test_classroom*", ".ci")
+NOT_FOR_LEARNERS = (f"notebooks/{NOTES}", "classroom", "tests", "benchmarks", "README.md", ".ci")
 
 
 def build_class(root: Path, target: Path) -> None:
@@ -24,11 +26,23 @@ def build_class(root: Path, target: Path) -> None:
         raise ClassroomError(f"{target} is there already, and not empty: choose another name, or remove it.")
     notes = read_notes(root / "notebooks")
     with replacing(target) as part:
-        copy_committed(root, part / "learners")
-        notebooks = taught(notebook_paths(part / "learners" / "notebooks"), notes)
-        build_slides(part / "teacher" / "slides", notebooks, list(PATHS), notes)
-        page = build_handbook(notebooks, notes)
-        (part / "teacher" / "handbook.html").write_text(page, encoding="utf-8")
+        learners, teacher = part / "learners", part / "teacher"
+        copy_committed(root, learners)
+        notebooks = taught(notebook_paths(learners / "notebooks"), notes)
+        build_slides(teacher / "slides", notebooks, list(PATHS), notes)
+        (teacher / "handbook.html").write_text(build_handbook(notebooks, notes), encoding="utf-8")
+        (learners / "README.md").write_bytes((STATIC.parent / "for_learners.md").read_bytes())
+        for notebook in notebook_paths(learners / "notebooks"):
+            clear(notebook)
+
+
+def clear(path: Path) -> None:
+    """Take the outputs out of a notebook: nobody shall read what was measured before the guess."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.update(outputs=[], execution_count=None)
+    path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
 
 
 def copy_committed(root: Path, target: Path) -> None:
@@ -49,6 +63,16 @@ def copy_committed(root: Path, target: Path) -> None:
         ) from None
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(target, filter="data")
+
+
+def uncommitted(root: Path) -> list[str]:
+    """Return the names of the notebooks that differ from what is committed; none where git cannot tell."""
+    command = ["git", "diff", "--name-only", "HEAD", "--", "notebooks/*.ipynb"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, check=True, encoding="utf-8")
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return []
+    return [Path(line).name for line in done.stdout.splitlines()]
 
 
 def class_folder(root: Path, name: str) -> Path:

@@ -30,8 +30,10 @@ WHEN = dict(zip(MARKS, ("45 and 90 minutes", "90 minutes", "alone"), strict=True
 
 def build_handbook(notebooks: Sequence[Path], notes: dict[str, list[Note]]) -> str:
     """Return the handbook of these notebooks as one page of HTML that needs no other file."""
-    chapters = [chapter(path.stem, *read_lesson(path, notes)) for path in notebooks]
-    text = "\n\n".join(["# Handbook for teachers", INTRODUCTION, *chapters])
+    lessons = {path.stem: read_lesson(path, notes) for path in notebooks}
+    contents = "\n".join(f"- [{found[0].title}](#{name})" for name, (found, _) in lessons.items())
+    chapters = [chapter(name, *lesson) for name, lesson in lessons.items()]
+    text = "\n\n".join(["# Handbook for teachers", INTRODUCTION, contents, *chapters])
     return publish_string(text, parser=Parser(), writer=Writer(), settings_overrides=SETTINGS)
 
 
@@ -44,21 +46,28 @@ to ask the class, the usual wrong answer, and how to catch it; with every exerci
 def chapter(name: str, found: Sequence[Section], notes: Sequence[Note]) -> str:
     """Return the chapter of a notebook in Markdown."""
     title, *rest = found
-    parts = [f"## {title.title}", timetable(notes)]
-    for section, note in zip(rest, notes, strict=True):
-        parts += [f"### {section.title}", f"*{WHEN[note.path]}: {note.minutes} min.* {note.note}"]
+    parts = [f"({name})=\n## {title.title}", timetable(name, notes)]
+    for number, (section, note) in enumerate(zip(rest, notes, strict=True), 1):
+        parts += [
+            f"({name}-{number})=\n### {section.title}",
+            f"*{WHEN[note.path]}: {note.minutes} min.* {note.note}",
+        ]
         if section.is_exercise:
             parts += answer_key(exercise_of(name, section))
     return "\n\n".join(parts)
 
 
-def timetable(notes: Sequence[Note]) -> str:
-    """Return a table of the sections: at which minute each begins on each path, and how long it takes."""
+def timetable(name: str, notes: Sequence[Note]) -> str:
+    """Return a table of the sections: at which minute each begins on each path, and how long it takes.
+
+    Each is a link to its note; name: of the notebook.
+    """
     head = ["Section", *(f"in {path}: from" for path in PATHS), "minutes"]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     begins = dict.fromkeys(PATHS, 0)
-    for note in notes:
-        row = [note.section.replace("|", r"\|")]
+    for number, note in enumerate(notes, 1):
+        title = note.section.replace("|", r"\|")
+        row = [f"[{title}](#{name}-{number})"]
         for path, marks in PATHS.items():
             row.append(str(begins[path]) if note.path in marks else "")
             begins[path] += note.minutes * (note.path in marks)

@@ -6,6 +6,7 @@ static/slides.js spreads a section over as many slides as it needs, in the brows
 import re
 from collections.abc import Sequence
 from copy import deepcopy
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -64,12 +65,15 @@ def build_slides(
 
 def slide_notebook(chosen: Sequence[tuple[Section, Note | None]]) -> NotebookNode:
     """Return the notebook that Sphinx turns into slides: a heading of level 2 begins a new stack."""
-    cells = []
-    for section, note in chosen:
+    cells, begins, noted = [], 0, [note for _, note in chosen if note]
+    for number, (section, note) in enumerate(chosen):
         first, *rest = section.cells
+        if not rest and "\n" not in first.source.strip():
+            continue  # a heading whose text is on another path
         cells.append(new_markdown_cell(on_top(first.source)))
-        if note:
-            cells.append(new_markdown_cell(f"```{{revealjs-notes}}\n{spoken(note)}\n```"))
+        if said := spoken(note, begins) if note else "" if number else plan(noted):
+            cells.append(new_markdown_cell(f"```{{revealjs-notes}}\n{said}\n```"))
+        begins += note.minutes if note else 0
         cells.extend(map(for_class, rest))
     return new_notebook(cells=cells, metadata=METADATA)
 
@@ -98,6 +102,14 @@ def for_class(cell: NotebookNode) -> NotebookNode:
     return cell
 
 
-def spoken(note: Note) -> str:
-    """Return what the speaker's window shows for a section."""
-    return f"{note.minutes} minute{'s' * (note.minutes > 1)}. {note.note}"
+def spoken(note: Note, begins: int) -> str:
+    """Return what the speaker's window shows for a section that begins at a minute."""
+    return f"From minute {begins}, {note.minutes} minute{'s' * (note.minutes > 1)}. {note.note}"
+
+
+def plan(notes: Sequence[Note]) -> str:
+    """Return the plan of the minutes, for the speaker's window of the first slide."""
+    ends = list(accumulate(note.minutes for note in notes))
+    begins = [0, *ends[:-1]]
+    lines = [f"- minute {at}: {note.section}" for at, note in zip(begins, notes, strict=True)]
+    return "\n".join([*lines, f"- minute {ends[-1]}: the end"] if notes else [])

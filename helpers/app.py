@@ -471,6 +471,8 @@ def main() -> None:
         run(asked)
     except (ReleaseError, OSError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:  # uvicorn has closed all connections by then
+        print("Stopped.")
 
 
 def run(asked: argparse.Namespace) -> None:

@@ -70,7 +70,8 @@ class InterviewPanel(anywidget.AnyWidget):
         interview = self.interview
         return (
             f"InterviewPanel: {interview.system.name}, minute {int(interview.minute())} of {LENGTH} "
-            f"({interview.phase().name}), {interview.questions_left} questions left. Run this cell to use it."
+            f"({interview.phase().name}), {interview.questions_left} questions left. "
+            "In JupyterLab, run this cell to use it."
         )
 
 

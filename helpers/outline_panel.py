@@ -79,7 +79,7 @@ class OutlinePanel(anywidget.AnyWidget):
     def __repr__(self) -> str:
         """What stands in a page that shows no widgets."""
         said = self.view.get("alt") or self.view["error"]
-        return f"OutlinePanel: {said} Run this cell to choose another."
+        return f"OutlinePanel: {said} In JupyterLab, run this cell to choose another."
 
 
 def _view(page: Outline) -> dict[str, str]:

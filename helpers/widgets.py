@@ -294,7 +294,8 @@ class DecisionLab(anywidget.AnyWidget):
         now = self.choice
         return (
             f"DecisionLab of {self.dataset!r}: at threshold {now.threshold:.3g} precision is "
-            f"{now.precision:.3f} and recall {now.recall:.3f}. Run this cell to move the sliders."
+            f"{now.precision:.3f} and recall {now.recall:.3f}. "
+            "In JupyterLab, run this cell to move the sliders."
         )
 
     @observe("dataset", "tables")
@@ -480,7 +481,7 @@ class CapacityExplorer(anywidget.AnyWidget):
     def __repr__(self) -> str:
         """What stands in a page that shows no widgets."""
         said = self.view["sentence"] or self.view["error"]
-        return f"CapacityExplorer: {said} Run this cell to move the sliders."
+        return f"CapacityExplorer: {said} In JupyterLab, run this cell to move the sliders."
 
 
 def _view(design: Design) -> dict[str, Any]:

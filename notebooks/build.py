@@ -231,7 +231,8 @@ def chosen(folder: Path, names: list[str]) -> list[Path]:
     paths = notebook_paths(folder)
     unknown = [start for start in starts if not any(path.name.startswith(start) for path in paths)]
     if unknown:
-        raise BuildError(f"No notebook starts with {', '.join(unknown)}.")
+        there = ", ".join(path.stem for path in paths)
+        raise BuildError(f"No notebook starts with {', '.join(unknown)}. There are: {there}.")
     return [path for path in paths if not starts or path.name.startswith(tuple(starts))]
 
 
@@ -252,6 +253,9 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped: the notebook that was running is as it was.", file=sys.stderr)
+        return 130
     return 0
 
 

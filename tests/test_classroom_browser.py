@@ -237,7 +237,9 @@ def test_the_speaker_sees_the_note_of_the_section_in_a_window_of_its_own(built, 
     window.wait_for_function(
         "() => document.querySelector('.speaker-controls-notes .value')?.textContent.trim()"
     )
-    assert window.inner_text(".speaker-controls-notes .value").startswith("4 minutes. Collect guesses")
+    assert window.inner_text(".speaker-controls-notes .value").startswith(
+        "From minute 0, 4 minutes. Collect guesses"
+    )
     window.close()
 
 

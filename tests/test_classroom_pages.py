@@ -120,9 +120,10 @@ def test_two_figures_in_one_cell_are_refused_since_alt_text_belongs_to_a_cell(tm
 def test_slides_hold_the_path_with_its_notes_and_no_hint_that_nobody_answered(project):
     for path, with_exercise in (("45", False), ("90", True)):
         assert main(["slides", "--path", path], project) == 0
-        page = (project / "build" / "slides" / f"04_model-{path}.html").read_text(encoding="utf-8")
+        page = (project / "build" / f"slides-{path}" / f"04_model-{path}.html").read_text(encoding="utf-8")
         assert "<h2>4.1 Ladder" in page
-        assert "45 minutes. Ask who wins." in page
+        assert "From minute 0, 45 minutes. Ask who wins." in page
+        assert f"minute {path}: the end" in page
         assert ("<h2>Exercise 1: choose the rung" in page) == with_exercise
         assert f'alt="{FINDING}"' in page
         assert "Measured: the share is" in page
@@ -130,7 +131,6 @@ def test_slides_hold_the_path_with_its_notes_and_no_hint_that_nobody_answered(pr
         assert "Not attempted" not in page
         assert "Markdown object" not in page
         assert 'class="highlight"' in page, "code is colored while building"
-    assert not (project / "build" / "slides" / "04_model-45.html").exists(), "the folder is built anew"
 
 
 def test_only_the_cell_that_answers_a_guess_waits_for_a_key():
@@ -152,17 +152,37 @@ def test_the_heading_of_a_section_begins_a_stack_of_slides(source, raised):
 
 
 def test_one_minute_is_singular():
-    assert slides.spoken(Note("A", "45", 1, "Ask.")) == "1 minute. Ask."
+    assert slides.spoken(Note("A", "45", 1, "Ask."), 7) == "From minute 7, 1 minute. Ask."
+
+
+def test_a_heading_whose_text_is_on_another_path_makes_no_slide():
+    chosen = [
+        (Section("T", [new_markdown_cell("# T\n\nText.")]), None),
+        (Section("A", [new_markdown_cell("## A")]), None),
+        (Section("B", [new_markdown_cell("## B"), new_code_cell("1")]), Note("B", "45", 5, "Ask.")),
+    ]
+    sources = [cell.source for cell in slides.slide_notebook(chosen).cells]
+    assert [text for text in sources if text.startswith("#")] == ["# T\n\nText.", "## B"]
+    assert "- minute 0: B\n- minute 5: the end" in sources[1]
 
 
 def test_a_notebook_that_is_not_taught_is_left_out_unless_it_is_named(project, capsys):
     nbformat.write(new_notebook(cells=[new_markdown_cell("# X\n\n## Y")]), project / "notebooks/09_x.ipynb")
     assert main(["slides"], project) == 0
-    assert [p.name for p in (project / "build" / "slides").glob("0*.html")] == ["04_model-45.html"]
+    assert [p.name for p in (project / "build" / "slides-45").glob("0*.html")] == ["04_model-45.html"]
     assert main(["slides", "09"], project) == 1
     assert "section 1 of the notebook is 'Y', in the file it is missing" in capsys.readouterr().err
     assert main(["slides", "07"], project) == 1
-    assert "No notebook starts with 07." in capsys.readouterr().err
+    assert "No notebook starts with 07. There are: 04_model, 09_x." in capsys.readouterr().err
+
+
+@needs_git
+def test_what_is_shown_but_not_committed_is_named(project, capsys):
+    commit(project)
+    nbformat.write(notebook(new_code_cell("mine = 1")), project / "notebooks" / "04_model.ipynb")
+    assert classes.uncommitted(project) == ["04_model.ipynb"]
+    assert main(["slides"], project) == 0
+    assert "Not as committed" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- the handbook
@@ -175,11 +195,11 @@ def test_the_timetable_tells_when_each_section_begins_on_each_path():
         Note("D", "self", 9, "x"),
         Note("E", "45", 25, "x"),
     ]
-    assert handbook.timetable(notes).split("\n")[2:] == [
-        "| A | 0 | 0 | 20 |",
-        r"| B \| C |  | 20 | 45 |",
-        "| D |  |  | 9 |",
-        "| E | 20 | 65 | 25 |",
+    assert handbook.timetable("01_x", notes).split("\n")[2:] == [
+        "| [A](#01_x-1) | 0 | 0 | 20 |",
+        r"| [B \| C](#01_x-2) |  | 20 | 45 |",
+        "| [D](#01_x-3) |  |  | 9 |",
+        "| [E](#01_x-4) | 20 | 65 | 25 |",
     ]
 
 
@@ -213,7 +233,9 @@ def test_the_handbook_of_this_project_answers_every_exercise():
 @needs_git
 def test_a_class_gets_what_is_committed_and_the_teacher_the_rest(project, capsys):
     commit(project)
-    before = (project / "notebooks" / "04_model.ipynb").read_bytes()
+    cells = nbformat.read(project / "notebooks" / "04_model.ipynb", as_version=4).cells
+    before = [cell.source for cell in cells]
+    assert any(cell.get("outputs") for cell in cells)
     nbformat.write(notebook(new_code_cell("mine = 1")), project / "notebooks" / "04_model.ipynb")
     (project / "mine.txt").touch()
     assert main(["class", "autumn-1"], project) == 0
@@ -226,7 +248,10 @@ def test_a_class_gets_what_is_committed_and_the_teacher_the_rest(project, capsys
         str(Path("notebooks", "04_model.ipynb")),
         "start.py",
     ]
-    assert (learners / "notebooks" / "04_model.ipynb").read_bytes() == before
+    cells = nbformat.read(learners / "notebooks" / "04_model.ipynb", as_version=4).cells
+    assert [cell.source for cell in cells] == before
+    assert not any(cell.get("outputs") for cell in cells), "no answer is to be read before the guess"
+    assert "Run All Above Selected Cell" in (learners / "README.md").read_text(encoding="utf-8")
     teacher = folder / "teacher"
     assert "Ask why." in (teacher / "handbook.html").read_text(encoding="utf-8")
     pages = sorted(path.name for path in (teacher / "slides").glob("*.html"))

@@ -18,7 +18,7 @@ def test_it_shows_the_page_that_a_cell_would_get(shown):
     assert shown.view["markdown"] == shown.outline.markdown() == page.markdown()
     assert shown.view["alt"] == page.alt
     assert shown.view["picture"].rstrip().endswith("</svg>")
-    assert repr(shown) == f"OutlinePanel: {page.alt} Run this cell to choose another."
+    assert repr(shown) == f"OutlinePanel: {page.alt} In JupyterLab, run this cell to choose another."
 
 
 def test_the_menus_offer_the_latency_that_it_was_made_with():

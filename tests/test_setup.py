@@ -242,7 +242,8 @@ while not os.path.exists('go'):
 def folder(tmp_path):
     """A copy of what start.py needs, in a folder with a space in its name."""
     folder = tmp_path / "a project"
-    (folder / "notebooks").mkdir(parents=True)
+    for room in ("notebooks", "tests", "benchmarks", "classroom"):
+        (folder / room).mkdir(parents=True)
     for name in ("start.py", "pyproject.toml", "requirements.txt"):
         shutil.copy(ROOT / name, folder)
     return folder
@@ -510,7 +511,7 @@ def test_notebooks_calls_the_builder(start, calls):
 
 
 def test_bench_runs_every_script_or_those_named(start, folder, calls, capsys):
-    (folder / "benchmarks").mkdir()
+    (folder / "benchmarks").mkdir(exist_ok=True)
     for name in ("b.py", "a.py"):
         (folder / "benchmarks" / name).touch()
     assert start.main(["bench"]) == start.main(["bench", "b"]) == 0
@@ -520,7 +521,7 @@ def test_bench_runs_every_script_or_those_named(start, folder, calls, capsys):
 
 
 def test_options_go_to_the_benchmark(start, folder, calls):
-    (folder / "benchmarks").mkdir()
+    (folder / "benchmarks").mkdir(exist_ok=True)
     (folder / "benchmarks" / "a.py").touch()
     assert start.main(["bench", "a", "--sizes", "1e8"]) == 0
     assert calls[-1][0][2:] == ["--sizes", "1e8"]
@@ -591,3 +592,30 @@ def test_the_oldest_python_is_the_one_of_pyproject(start, capsys):
     printed = capsys.readouterr().err
     assert printed.startswith("This project needs Python 3.11 or newer; you are running 3.8. ")
     assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "room"), [("site", "classroom"), ("test", "tests"), ("bench", "benchmarks")]
+)
+def test_a_copy_for_learners_says_at_once_what_it_lacks(folder, capsys, command, room):
+    start = load(folder)
+    (folder / room).rmdir()
+    assert start.main([command]) == 1
+    assert f"copy for learners, without {room}" in capsys.readouterr().err
+    assert not (folder / ".venv").exists()
+
+
+def test_help_before_a_command_is_of_start_and_after_it_of_the_command(folder, capsys):
+    start = load(folder)
+    with pytest.raises(SystemExit):
+        start.parse(["--help"])
+    assert "Set this project up" in capsys.readouterr().out
+    options, rest = start.parse(["slides", "--help"])
+    assert (options.command, rest) == ("slides", ["--help"])
+
+
+def test_the_help_of_all_benchmarks_is_their_names(folder, capsys):
+    start = load(folder)
+    (folder / "benchmarks" / "two_stage.py").touch()
+    assert start.bench(["--help"]) == 0
+    assert "names: two_stage" in capsys.readouterr().out

@@ -1,7 +1,7 @@
 // Spread each section over as many slides as it needs, and make smaller what is too large for one slide.
 // It runs in the browser, once fonts and figures are there, because only then are heights known.
 (() => {
-  const WIDTH = 1200, HEIGHT = 660; // of what stands on a slide: 1280 by 720 less the margins
+  const WIDTH = 1200, HEIGHT = 640; // of what stands on a slide: 1280 by 720 less margins and controls
   const SMALLEST_FIGURE = 320, SHORT_TEXT = 200; // heights
   const BOXES = ".cell, .cell_input, .cell_output, .output.text_markdown";
 
@@ -109,6 +109,7 @@
       const slide = number ? section.cloneNode(false) : section;
       const head = number ? title.cloneNode(true) : title;
       if (number) head.insertAdjacentHTML("beforeend", ` <span class="continued">(${number + 1})</span>`);
+      if (pile[0]?.answers) head.insertAdjacentHTML("beforeend", ` <span class="continued">Your guess?</span>`);
       slide.replaceChildren(head, ...pile.map(part => part.node), ...(notes ? [notes.cloneNode(true)] : []));
       return slide;
     });
@@ -126,5 +127,6 @@
     await document.fonts.ready;
     spreadAll();
     await initialize.call(Reveal, settings);
+    Reveal.addKeyBinding({ keyCode: 36, key: "Home", description: "First slide" }, () => Reveal.slide(0, 0));
   });
 })();
