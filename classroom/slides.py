@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from classroom.rendering import PROJECT, STATIC, render, replacing, write_source
-from classroom.sections import EXERCISE, Note, Section, on_path, read_lesson
+from classroom.sections import Note, Section, heading, on_path, read_lesson
 from helpers.exercises import Verdict
 from notebooks.build import METADATA
 
@@ -68,8 +68,11 @@ def slide_notebook(chosen: Sequence[tuple[Section, Note | None]]) -> NotebookNod
     cells, begins, noted = [], 0, [note for _, note in chosen if note]
     for number, (section, note) in enumerate(chosen):
         first, *rest = section.cells
-        if not rest and "\n" not in first.source.strip():
-            continue  # a heading whose text is on another path
+        if "\n" not in first.source.strip():  # a heading whose text is on another path
+            if not rest:
+                continue
+            if heading(rest[0])[0] == 3:
+                first, *rest = rest
         cells.append(new_markdown_cell(on_top(first.source)))
         if said := spoken(note, begins) if note else "" if number else plan(noted):
             cells.append(new_markdown_cell(f"```{{revealjs-notes}}\n{said}\n```"))
@@ -82,7 +85,7 @@ def on_top(source: str) -> str:
     """Return a text that begins with the heading of a section, raised to level 2, without the mark."""
     head, newline, body = source.partition("\n")
     marks, title = head.split(" ", 1)
-    level = "##" if EXERCISE.match(title) else marks
+    level = "##" if len(marks) > 1 else marks
     return f"{level} {title.replace('◆ ', '')}{newline}{body}"
 
 
@@ -109,7 +112,6 @@ def spoken(note: Note, begins: int) -> str:
 
 def plan(notes: Sequence[Note]) -> str:
     """Return the plan of the minutes, for the speaker's window of the first slide."""
-    ends = list(accumulate(note.minutes for note in notes))
-    begins = [0, *ends[:-1]]
-    lines = [f"- minute {at}: {note.section}" for at, note in zip(begins, notes, strict=True)]
-    return "\n".join([*lines, f"- minute {ends[-1]}: the end"] if notes else [])
+    titles = [*(note.section for note in notes), "the end"]
+    begins = accumulate((note.minutes for note in notes), initial=0)
+    return "\n".join(f"- minute {at}: {title}" for at, title in zip(begins, titles, strict=True))

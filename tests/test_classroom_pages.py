@@ -166,6 +166,14 @@ def test_a_heading_whose_text_is_on_another_path_makes_no_slide():
     assert "- minute 0: B\n- minute 5: the end" in sources[1]
 
 
+def test_a_part_of_a_section_whose_own_text_is_on_another_path_leads_the_slide():
+    part = new_markdown_cell("### Part\n\nText.")
+    lent = Section("A", [new_markdown_cell("## A"), part, new_code_cell("1")])
+    sources = [cell.source for cell in slides.slide_notebook([(lent, None)]).cells]
+    assert "## A" not in sources
+    assert "## Part\n\nText." in sources
+
+
 def test_a_notebook_that_is_not_taught_is_left_out_unless_it_is_named(project, capsys):
     nbformat.write(new_notebook(cells=[new_markdown_cell("# X\n\n## Y")]), project / "notebooks/09_x.ipynb")
     assert main(["slides"], project) == 0
