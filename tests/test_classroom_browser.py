@@ -126,6 +126,13 @@ def test_the_search_finds_calibration_by_keyboard(built, seen):
     found = page.locator("#search-results li a").all_inner_texts()
     assert "4 · The model" in found
     lab.save_screenshot(page, "site-search")
+    page.locator("#search-results a", has_text="4 · The model").first.click()
+    page.wait_for_function(
+        """() => {
+            const place = document.querySelector("article .highlighted")?.getBoundingClientRect();
+            return place && scrollY > 0 && place.top >= 0 && place.bottom <= innerHeight;
+        }"""
+    )
 
 
 def test_what_scrolls_sideways_can_be_reached_by_keyboard(built, seen):

@@ -1,7 +1,7 @@
-// Whoever comes from the search sees the first place that was found.
-addEventListener("load", () => {
+// Whoever comes from the search sees the first place that was found; Sphinx marks it a moment after loading.
+addEventListener("load", () => setTimeout(() => {
   if (!location.hash) document.querySelector("article .highlighted")?.scrollIntoView({ block: "center" });
-});
+}, 200));
 
 // What scrolls sideways must be reached by keyboard too.
 addEventListener("DOMContentLoaded", () => {
