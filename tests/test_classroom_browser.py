@@ -117,10 +117,10 @@ def test_no_page_is_wider_than_the_window(looks):
     assert {address: look["overflow"] for address, look in looks.items() if look["overflow"] > 0} == {}
 
 
-def test_the_search_finds_calibration_by_keyboard(built, seen):
+def test_the_search_finds_a_word_by_keyboard_and_goes_to_its_place(built, seen):
     page = seen.page
     page.goto(pages(built)["index"])
-    page.get_by_role("textbox", name="Search").first.fill("calibration")
+    page.get_by_role("textbox", name="Search").first.fill("overfitting")
     page.keyboard.press("Enter")
     page.wait_for_selector("#search-results li a")
     found = page.locator("#search-results li a").all_inner_texts()
