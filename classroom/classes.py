@@ -12,7 +12,7 @@ from classroom.handbook import build_handbook
 from classroom.rendering import STATIC, replacing
 from classroom.sections import NOTES, PATHS, ClassroomError, read_notes, taught
 from classroom.slides import build_slides
-from notebooks.build import notebook_paths
+from notebooks.build import notebook_paths, write_whole
 
 NOT_FOR_LEARNERS = (f"notebooks/{NOTES}", "classroom", "tests", "benchmarks", "README.md", ".ci")
 
@@ -42,7 +42,7 @@ def clear(path: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.update(outputs=[], execution_count=None)
-    path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    write_whole(path, nbformat.writes(notebook) + "\n")
 
 
 def copy_committed(root: Path, target: Path) -> None:

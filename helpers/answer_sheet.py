@@ -358,7 +358,7 @@ FRAMING, ESTIMATION, ARCHITECTURE, DATA, MODEL, RELEASE = (
     "model",
     "evaluation, release, monitoring",
 )
-A_LIST = "(each|every|a|one|the|user|query|list|request|session)"
+A_LIST = "(each |every |a |one |the )?(user|query|list|request|session)"
 AUC_IN_LISTS = (rf"(auc|roc).*\b(per|inside|within|in) {A_LIST}", rf"per {A_LIST} (roc )?auc")
 AUC_IN_LISTS += (rf"{A_LIST} averaged (roc )?auc", "gauc")
 PER_LIST = {
@@ -466,15 +466,20 @@ def _envelope(sheet: Sheet, case: Case) -> list[Finding]:
 
 
 def _estimate(name: str, given: float | None, known: float, true: float, case: Case) -> Finding:
-    computed = f" Computed from what you know: {short(known)}"
+    computed = f" Computed from what you know: {_digits(known)}"
     if given is None:
         why = f"Nothing estimated.{computed}." if case.told else "Nothing estimated."
         return Finding(ESTIMATION, name, "missing", why, "1.32")
     sound = _within(given, known) or _within(given, true)
     factor = f", a factor of {max(given / known, known / given):,.3g}" if given else ""
-    truth = f"; with what you did not ask: {short(true)}" if short(true) != short(known) else ""
+    truth = f"; with what you did not ask: {_digits(true)}" if _digits(true) != _digits(known) else ""
     told = f"{computed}{factor}{truth}." if case.told else ""
-    return Finding(ESTIMATION, name, "sound" if sound else "wrong", f"You {short(given)}.{told}", "1.32")
+    return Finding(ESTIMATION, name, "sound" if sound else "wrong", f"You {_digits(given)}.{told}", "1.32")
+
+
+def _digits(value: float) -> str:
+    """A number with three digits: an estimate has no more."""
+    return short(float(f"{value:.3g}"))
 
 
 def _rejected(sheet: Sheet, case: Case) -> list[Finding]:

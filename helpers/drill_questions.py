@@ -112,8 +112,8 @@ class DrillQuestion:
         """The choice or the finite number that is meant; None when it cannot be read."""
         if self.choices:
             letters = dict(zip(LETTERS, self.choices, strict=False))
-            text = str(answer).strip().strip("().")
-            return letters.get(text.lower(), text if text in self.choices else None)
+            text = str(answer).strip()
+            return letters.get(text.strip("().").lower(), text if text in self.choices else None)
         try:
             if isinstance(answer, pint.Quantity):
                 answer = answer.to(self.unit).magnitude

@@ -80,12 +80,12 @@ function render({ model, el }) {
   el.replaceChildren(
     h(
       "div",
-      { class: "interview-panel" },
-      h("div", { class: "ip-row" }, title, clock, run),
+      { class: "design-panel interview-panel" },
+      h("div", { class: "design-row" }, title, clock, run),
       progress,
       phase,
       board,
-      h("div", { class: "ip-row" }, select, ask, surprise, followUp),
+      h("div", { class: "design-row" }, select, ask, surprise, followUp),
       said,
     ),
   );

@@ -21,7 +21,7 @@ class InterviewPanel(anywidget.AnyWidget):
     """
 
     _esm = Path(__file__).with_name("interview_panel.js")
-    _css = Path(__file__).with_name("interview_panel.css")
+    _css = Path(__file__).with_name("panel.css")
 
     view = Dict().tag(sync=True)
     wish = Dict().tag(sync=True)  # {"do": one of `ACTIONS`, "key": a question, "number": new with each click}

@@ -161,7 +161,7 @@ class MockInterview:
             "seed": whole("seed", seed),
             "budget": whole("budget", budget),
         }
-        self._file = StateFile(Path(path), "interview", 1)
+        self._file = StateFile(Path(path), "interview", 2)
         self._state, self.notice = self._file.load(self._restored)
         if self._state and self._state.settings != self.settings:
             self._let_go(self._state)

@@ -80,8 +80,8 @@ function render({ model, el }) {
   el.replaceChildren(
     h(
       "div",
-      { class: "outline-panel" },
-      h("div", { class: "op-row" }, ...menus.map((one) => one.node), ...buttons),
+      { class: "design-panel outline-panel" },
+      h("div", { class: "design-row" }, ...menus.map((one) => one.node), ...buttons),
       status,
       large,
       asText,

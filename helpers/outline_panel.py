@@ -26,7 +26,7 @@ class OutlinePanel(anywidget.AnyWidget):
     """
 
     _esm = Path(__file__).with_name("outline_panel.js")
-    _css = Path(__file__).with_name("outline_panel.css")
+    _css = Path(__file__).with_name("panel.css")
 
     menus = Dict().tag(sync=True)
     view = Dict().tag(sync=True)

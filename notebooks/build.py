@@ -253,9 +253,6 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\nStopped: the notebook that was running is as it was.", file=sys.stderr)
-        return 130
     return 0
 
 

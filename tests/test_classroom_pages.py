@@ -184,6 +184,16 @@ def test_a_notebook_that_is_not_taught_is_left_out_unless_it_is_named(project, c
     assert "No notebook starts with 07. There are: 04_model, 09_x." in capsys.readouterr().err
 
 
+def test_a_stop_by_key_is_one_line_and_leaves_nothing_half_made(project, capsys, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(site, "render", stop)
+    assert main(["site"], project) == 130
+    assert capsys.readouterr().err == "Stopped. What was there before is as it was.\n"
+    assert list((project / "build").iterdir()) == []
+
+
 @needs_git
 def test_what_is_shown_but_not_committed_is_named(project, capsys):
     commit(project)

@@ -281,6 +281,13 @@ def test_a_letter_is_read_as_people_write_it(text):
     assert asked.judge(text)[0] is Verdict.RIGHT
 
 
+def test_a_choice_may_be_written_out_with_its_brackets():
+    choices = ("recall (at k)", "precision.")
+    for choice in choices:
+        asked = DrillQuestion("1.1", "metric choice", "?", choice, {}, "", choices=choices)
+        assert asked.judge(choice)[0] is Verdict.RIGHT
+
+
 @pytest.mark.parametrize("text", ["I don't know", "no idea", "?"])
 def test_not_to_know_is_an_answer(text):
     assert DrillQuestion("1.1", "estimation", "?", 3.0, {}, "", "s").judge(text) == (Verdict.NOT_YET, "")

@@ -71,6 +71,10 @@ def test_the_short_path_of_every_step_is_short():
     assert (paths.minutes > 20).all()
 
 
+def test_a_step_takes_the_three_hours_that_its_notebook_promises():
+    assert set(lessons.lessons().loc["01":"06"].hours) == {3.0}
+
+
 def test_progress_is_what_the_cells_say(folder):
     assert lessons.exercise_states(NAME, folder) == {"first": "right", "second": "open"}
     assert lessons.progress(folder).state.to_list() == ["right", "open", *[lessons.NO_EXERCISE] * 2]

@@ -425,8 +425,8 @@ def test_seeds_draw_every_surprise_and_each_changes_its_field(tmp_path, clock):
 def test_eight_seeds_bring_all_surprises_and_neighbors_differ(tmp_path, clock, system):
     made = [MockInterview(tmp_path / f"{seed}.json", system, seed=seed, clock=clock) for seed in range(8)]
     assert {one._surprise for one in made} == set(SURPRISE_FIELDS)
-    assert made[0]._surprise != made[1]._surprise
-    assert made[0]._follow_ups != made[1]._follow_ups
+    assert all(one._surprise != next_one._surprise for one, next_one in pairwise(made))
+    assert all(one._follow_ups != next_one._follow_ups for one, next_one in pairwise(made))
 
 
 def test_the_surprise_depends_on_the_whole_case(tmp_path, clock):
